@@ -1,0 +1,29 @@
+# Everything runs in .venv and .host, which `setup` makes and brings up to date. With another Python than python3:
+#     make demo PYTHON=python3.12
+PYTHON ?= python3
+RUN := .venv/bin/python
+
+.PHONY: demo serve test lint setup clean
+
+# Retouch Grace Hopper after an exemplar made on Eileen Collins, in the real ComfyUI; writes demo/.
+demo: setup
+	@$(RUN) tests/demo.py
+
+# Open the real ComfyUI page with the workflow ready, until Ctrl-C.
+serve: setup
+	@$(RUN) tests/serve.py
+
+# One file: make test ARGS=tests/test_fields.py
+test: setup
+	@$(RUN) -m pytest -q $(ARGS)
+
+lint: setup
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+
+setup:
+	@$(PYTHON) tests/install.py
+
+clean:
+	rm -rf .venv .host demo .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,179 @@
+"""The field editor: applies an Operation to portraits by predicting a motion field and warping the original pixels.
+
+    query ─ locate ─ canonical view ─ MAE ─┐
+    operation ─ connector ─► text stream ──┼─ field DiT + LoRA, flow matching ─► motion in the view
+    operation's motion, both face shapes ──┘
+    motion ─► Field in photo pixels ─ × strength ─► warp of the photo at its native resolution
+
+Nothing is repainted: a pixel of the result is a pixel of the photo, moved; pixels that do not move keep their bits.
+Design: the paper's system with a field codec in place of the VAE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .apply import Field, apply_field
+from .codecs import FieldCodec, motion_scale
+from .config import ModelConfig
+from .connector import Connector
+from .faces import choose, locate
+from .field_dit import FieldCondition, FieldDiT
+from .fields import jacobian_determinant
+from .flow import draw_noise, integrate
+from .images import check_photo, reduce
+from .locator import Face, Locator
+from .mae import MAEEncoder
+from .operation import Operation
+from .unfold import unfold
+from .views import CanonicalView
+
+MAX_STRENGTH = 2.0
+_SEE_PX_PER_CELL = 6.0  # the encoder looks at 2 px a cell; more would be averaged away
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetouchConfig:
+    """How an operation is applied."""
+
+    strength: float = 1.0  # 0 nothing, 1 as in the exemplar, 2 twice as far, negative: the opposite
+    num_steps: int = 2  # of the flow; cost is linear in it, more than 4 changes nothing visible
+    seed: int = 0
+    face: str = "only"  # see faces.choose
+    refine: bool = True  # False copies the exemplar's motion without the network: a control, not for production
+
+    def __post_init__(self) -> None:
+        if not -MAX_STRENGTH <= self.strength <= MAX_STRENGTH:
+            raise ValueError(
+                f"strength={self.strength}: must lie between {-MAX_STRENGTH:g} and {MAX_STRENGTH:g}; "
+                "1 repeats the exemplar's retouch, 0.5 is half of it, -1 its opposite"
+            )
+        if not 1 <= self.num_steps <= 50:
+            raise ValueError(f"num_steps={self.num_steps}: use 1 to 50, 2 is usual")
+
+
+@dataclass(frozen=True)
+class Retouched:
+    """image: like the query.  field: the motion, at the photo's resolution.  faces: those retouched.  notes: for the user."""
+
+    image: Tensor
+    field: Field
+    faces: tuple[Face, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FieldEditor:
+    """DiT with LoRA merged, and what it needs to see a query. All parts come from one matched set."""
+
+    config: ModelConfig
+    set_hash: str
+    locator: Locator
+    view: CanonicalView
+    mae: MAEEncoder
+    field_dit: FieldDiT
+
+    @torch.no_grad()
+    def retouch(
+        self,
+        query: Tensor,
+        operation: Operation,
+        connector: Connector,
+        config: RetouchConfig | None = None,
+        *,
+        region: Tensor | None = None,
+        on_step: Callable[[int, Tensor], None] | None = None,
+    ) -> Retouched:
+        """Apply the operation to one photo (1, 3 or 4, H, W). The shapes of `Retouched.image` and query are equal.
+
+        region: (H, W) mask that says which person is meant.  on_step: see flow.integrate.
+        Raises ValueError when no face is found, or several and none chosen.
+        """
+        config = config or RetouchConfig()
+        check_photo(query, "query")
+        if operation.set_hash != self.set_hash:
+            raise ValueError(
+                f"the operation was extracted by set {operation.set_hash} but this model is set {self.set_hash}: "
+                "extractor, connector and DiT must come from one set. Extract the operation again with this set."
+            )
+        height, width = query.shape[-2:]
+        faces = choose(locate(self.locator, query), config.face, region=region)
+        field = Field.zero(height, width)
+        if not operation.is_identity and config.strength != 0:
+            field = _joined([self._field(query, f, operation, connector, config, on_step) for f in faces])
+        return Retouched(
+            image=apply_field(query, field),
+            field=field,
+            faces=tuple(faces),
+            notes=operation.notes + _fold_note(field),
+        )
+
+    def _field(
+        self,
+        query: Tensor,
+        face: Face,
+        operation: Operation,
+        connector: Connector,
+        config: RetouchConfig,
+        on_step: Callable[[int, Tensor], None] | None,
+    ) -> Field:
+        view = self.view.fit(face.landmarks)
+        codec, scale = FieldCodec(), motion_scale(operation.motion)
+        latent = codec.encode(operation.motion, scale)
+        if config.refine:
+            condition = FieldCondition(
+                copied=latent,
+                query_shape=view.shape,
+                exemplar_shape=operation.shape,
+                features=self.mae(self._see(query, view)),
+            )
+            tokens = connector(operation.tokens)
+            latent = integrate(
+                lambda x_t, t: self.field_dit(
+                    noisy=x_t, condition=condition, tokens=tokens, t=torch.full((1,), t, dtype=x_t.dtype)
+                ),
+                draw_noise(tuple(latent.shape), config.seed),
+                num_steps=config.num_steps,
+                on_step=on_step,
+            )
+        motion = unfold(codec.decode(latent, scale) * self.view.window * config.strength, view.shape)
+        return self.view.motion_to_photo(motion, view, height=query.shape[-2], width=query.shape[-1])
+
+    def _see(self, query: Tensor, view) -> Tensor:
+        """The straightened face for the encoder, from as few native pixels as possible."""
+        factor = max(1, int(view.pixels_per_cell // _SEE_PX_PER_CELL))
+        height, width = query.shape[-2:]
+        low = view.positions.amin(dim=(0, 2, 3)) - 2 * factor
+        high = view.positions.amax(dim=(0, 2, 3)) + 2 * factor
+        left, top = min(max(0, int(low[0])), width - 1), min(max(0, int(low[1])), height - 1)
+        right, bottom = max(left + 1, min(width, int(high[0]) + 1)), max(top + 1, min(height, int(high[1]) + 1))
+        crop = reduce(query[..., top:bottom, left:right], factor)
+        return self.view.see(crop, view.cropped(left=left, top=top, factor=factor), size=self.config.mae.image_size)
+
+
+def _joined(fields: list[Field]) -> Field:
+    """Fields of several faces as one. Where two views overlap the motions add."""
+    fields = [f for f in fields if f.displacement.numel()] or fields[:1]
+    if len(fields) == 1:
+        return fields[0]
+    boxes = [f.box for f in fields]
+    left, top = min(b[0] for b in boxes), min(b[1] for b in boxes)
+    right, bottom = max(b[2] for b in boxes), max(b[3] for b in boxes)
+    total = sum(
+        F.pad(f.displacement, (f.left - left, right - f.box[2], f.top - top, bottom - f.box[3])) for f in fields
+    )
+    return Field(displacement=total, left=left, top=top, height=fields[0].height, width=fields[0].width)
+
+
+def _fold_note(field: Field) -> tuple[str, ...]:
+    if not field.displacement.numel() or min(field.displacement.shape[-2:]) < 2:
+        return ()
+    folded = int((jacobian_determinant(field.displacement) <= 0).sum())
+    if not folded:
+        return ()
+    return (f"the motion folds over itself at {folded} pixels, which shows as a smear: lower the strength",)

@@ -1,0 +1,185 @@
+"""The Retouching Operation Extractor: one before/after pair of a portrait becomes an Operation.
+
+    before ─ locate the face ─ canonical view ─┬─ frozen MAE ──┐
+    after  ────────────────────────────────────┴─ frozen MAE ──┼─ R-Former ─► tokens
+    before -> after: dense motion, seen in the view ───────────┘            ► motion, shape
+
+The paper (section 3) has the two picture branches; the measured motion is ours. Before and after are one photo and
+its retouched copy, so how far each pixel moved can be measured to a fraction of a pixel instead of being guessed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .codecs import FieldCodec, motion_scale
+from .config import ModelConfig
+from .faces import choose, describe, locate
+from .images import as_float, check_photo, reduce
+from .locator import Face, Locator
+from .mae import MAEEncoder
+from .motion import estimate_motion
+from .operation import Operation
+from .rformer import RFormer
+from .views import CanonicalView, FaceView
+
+# Motion is measured on a crop brought near this resolution. Finer is lost on the view; on coarser crops the estimator's
+# grid skips over eyes and lips (measured on a 92 px face: relative error 0.65 as is, 0.11 on the crop enlarged 3 times).
+_MEASURE_PX_PER_CELL = 8.0
+_SAME_PHOTO = 0.5  # correlation of fine detail; retouched copies reach 0.8 and more, other photos about 0.1
+_VISIBLE = 6 / 255  # a change of colour that counts
+_CHECK_SIDE = 512
+
+
+@dataclass(frozen=True)
+class Exemplar:
+    """A portrait before and after retouching: the same photo at the same size, (1, 3 or 4, H, W)."""
+
+    before: Tensor
+    after: Tensor
+
+
+@dataclass(frozen=True)
+class OperationExtractor:
+    """Extracts operations. All parts come from one matched set (checkpoint.py)."""
+
+    config: ModelConfig
+    set_hash: str
+    locator: Locator
+    view: CanonicalView
+    mae: MAEEncoder
+    rformer: RFormer
+
+    @torch.no_grad()
+    def extract(self, exemplar: Exemplar, *, face: str = "only") -> Operation:
+        """What was done between before and after.
+
+        face: whose face, where the exemplar shows several (faces.choose); with "only" the one that changed is meant.
+        Raises ValueError on pictures that cannot be a pair. A pair without change gives an identity operation.
+        """
+        before, after = exemplar.before, exemplar.after
+        check_pair(before, after)
+        person = self._person(before, after, face)
+        view = self.view.fit(person.landmarks)
+        box, factor = _view_box(view, before), _measure_factor(view.pixels_per_cell)
+        left, top, right, bottom = box
+        source, target = (_at_factor(image[..., top:bottom, left:right], factor) for image in (before, after))
+        close = view.cropped(left=left, top=top, factor=factor)
+        displacement = estimate_motion(source=source, target=target).displacement
+        motion = self.view.motion_from_photo(displacement, close)
+        size = self.config.mae.image_size
+        seen = [self.view.see(image, close, size=size) for image in (source, target)]
+        return Operation(
+            tokens=self._tokens(*seen, motion, view.shape),
+            motion=motion,
+            shape=view.shape,
+            set_hash=self.set_hash,
+            largest_px=float(displacement.norm(dim=1).amax()) * factor,
+            notes=_notes(before, after, box, moved=bool((motion != 0).any())),
+        )
+
+    def _person(self, before: Tensor, after: Tensor, face: str) -> Face:
+        faces = locate(self.locator, before)
+        if face != "only" or len(faces) < 2:
+            return choose(faces, face)[0]
+        factor = -(-max(before.shape[-2:]) // _CHECK_SIDE)
+        change = (reduce(after, factor) - reduce(before, factor)).abs().mean(dim=1)[0]
+        amounts = [_inside_box(change, f.box, factor) for f in faces]
+        ranked = sorted(zip(amounts, faces, strict=True), key=lambda pair: -pair[0])
+        if ranked[1][0] > 0.3 * ranked[0][0]:
+            raise ValueError(
+                f"the exemplar shows {len(faces)} faces and more than one of them changed, or none: "
+                f"{describe(faces)}. Crop the pair to the person who is meant, or set face to a number."
+            )
+        return ranked[0][1]
+
+    def _tokens(self, before: Tensor, after: Tensor, motion: Tensor, shape: Tensor) -> Tensor:
+        scaled = FieldCodec().encode(motion, motion_scale(motion))
+        return self.rformer(self.mae(before), self.mae(after), torch.cat([scaled, shape], dim=1))
+
+
+def check_pair(before: Tensor, after: Tensor) -> None:
+    """Raise ValueError unless the two can be one photo before and after retouching."""
+    check_photo(before, "exemplar before")
+    check_photo(after, "exemplar after")
+    if before.shape[-2:] != after.shape[-2:]:
+        (h, w), (ah, aw) = before.shape[-2:], after.shape[-2:]
+        raise ValueError(
+            f"exemplar before is {w}x{h} but after is {aw}x{ah}: both must be the same photo at the same size. "
+            "Export the retouched photo at the original's size, uncropped."
+        )
+    likeness = same_photo(before, after)
+    if likeness < _SAME_PHOTO:
+        raise ValueError(
+            f"exemplar before and after do not look like the same photo (detail correlation {likeness:.2f}, a "
+            "retouched copy has 0.8 or more). Use one photo and its retouched copy, not two photos of a person."
+        )
+
+
+def same_photo(before: Tensor, after: Tensor) -> float:
+    """Correlation of medium detail in two pictures of one size: brightness, colour and slight blur do not matter."""
+    factor = max(1, -(-max(before.shape[-2:]) // 384))
+    detail = []
+    for image in (before, after):
+        grey = reduce(image, factor).mean(dim=1, keepdim=True)
+        fine = F.avg_pool2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+        coarse = F.avg_pool2d(F.pad(grey, (8, 8, 8, 8), mode="replicate"), 17, stride=1)
+        detail.append((fine - coarse).flatten())
+    a, b = detail
+    if (a - b).abs().amax() < 1e-6:
+        return 1.0
+    return float((a * b).sum() / (a.norm() * b.norm()).clamp(min=1e-9))
+
+
+def _notes(before: Tensor, after: Tensor, box: tuple[int, int, int, int], *, moved: bool) -> tuple[str, ...]:
+    factor = -(-max(before.shape[-2:]) // _CHECK_SIDE)
+    change = (reduce(after, factor) - reduce(before, factor)).abs().amax(dim=1)[0] > _VISIBLE
+    total = int(change.sum())
+    if not moved and total == 0:
+        return ("no change found between before and after: this operation leaves every photo as it is",)
+    if not moved:
+        return ("before and after differ, but nothing on the face moved: only changes of shape are transferred, "
+                "not of colour or skin. This operation leaves every photo as it is.",)  # fmt: skip
+    left, top, right, bottom = (v // factor for v in box)
+    change[top : bottom + 1, left : right + 1] = False
+    outside = int(change.sum()) / max(1, total)
+    if outside > 0.1:
+        return (f"{outside:.0%} of the changed pixels lie outside the face view (body or background): "
+                "that part of the retouch is not transferred",)  # fmt: skip
+    return ()
+
+
+def _view_box(view: FaceView, image: Tensor) -> tuple[int, int, int, int]:
+    """Pixels of the photo that the view can see, with a margin: left, top, right, bottom."""
+    height, width = image.shape[-2:]
+    margin = 4 * view.pixels_per_cell
+    low = view.positions.amin(dim=(0, 2, 3)) - margin
+    high = view.positions.amax(dim=(0, 2, 3)) + margin
+    left, top = max(0, int(low[0])), max(0, int(low[1]))
+    right, bottom = min(width, int(high[0]) + 2), min(height, int(high[1]) + 2)
+    return left, top, right, bottom
+
+
+def _measure_factor(pixels_per_cell: float) -> float:
+    """Photo pixels per measured pixel: a whole number, or one over a whole number where the face is small."""
+    if pixels_per_cell >= 2 * _MEASURE_PX_PER_CELL:
+        return float(pixels_per_cell // _MEASURE_PX_PER_CELL)
+    return 1 / max(1, min(6, round(_MEASURE_PX_PER_CELL / pixels_per_cell)))
+
+
+def _at_factor(image: Tensor, factor: float) -> Tensor:
+    """Float RGB at one over the factor of its size."""
+    if factor >= 1:
+        return reduce(image, int(factor))
+    enlarged = F.interpolate(as_float(image[:, :3]), scale_factor=1 / factor, mode="bicubic", align_corners=False)
+    return enlarged.clamp(0, 1)
+
+
+def _inside_box(change: Tensor, box: tuple[float, ...], factor: int) -> float:
+    x0, y0, x1, y1 = (int(v / factor) for v in box)
+    part = change[max(0, y0) : y1 + 1, max(0, x0) : x1 + 1]
+    return float(part.mean()) if part.numel() else 0.0

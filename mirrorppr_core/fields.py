@@ -1,0 +1,239 @@
+"""Displacement fields: how an edit moves pixels, and the arithmetic of moving them.
+
+    out(p) = in(p + d(p))        d is backward: it says where a pixel comes from
+
+Structural retouching is geometry, so every result of this package is a field
+applied to the photographer's own pixels. Two promises follow from that and are
+kept here: a pixel with zero displacement is copied bit for bit, and the map is
+anti-aliased only where it shrinks the picture, so everything else stays sharp.
+
+Units are pixels, x then y; the centre of the top-left pixel is (0, 0), so sizes
+change by the align_corners=False rule. Shapes: B batch, C channels, H height,
+W width. A photo larger than a network's view is handled by `apply.py`.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Below this stretch the extra blur would cost more sharpness than aliasing does.
+MINIFYING_STRETCH = 1.2
+
+
+def pixel_grid(height: int, width: int, *, device=None, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Absolute position of every pixel, x then y.  Returns (1, 2, H, W)."""
+    y = torch.arange(height, device=device, dtype=dtype)
+    x = torch.arange(width, device=device, dtype=dtype)
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"))[None]
+
+
+def sample(image: Tensor, positions: Tensor, *, mode: str = "bicubic") -> Tensor:
+    """The image at absolute pixel positions; its border goes on for ever.
+
+    image: (B, C, H, W).  positions: (B, 2, h, w), x then y.  Returns (B, C, h, w).
+    A batch of one on either side serves the whole batch of the other. Bicubic overshoots a
+    little, as any sharp filter does; the caller clamps.
+    """
+    if image.ndim != 4 or positions.ndim != 4 or positions.shape[1] != 2:
+        raise ValueError(
+            f"sample() got image {tuple(image.shape)} and positions {tuple(positions.shape)}: "
+            "pass (B, C, H, W) and (B, 2, h, w)"
+        )
+    if not image.is_floating_point():
+        raise ValueError(f"sample() got {image.dtype} pixels: convert them to float32 first")
+    batch = max(len(image), len(positions))
+    # Half precision cannot address a pixel beyond 1000, so positions stay in 32 bits.
+    dtype = torch.promote_types(image.dtype, torch.float32)
+    size = positions.new_tensor([image.shape[-1], image.shape[-2]], dtype=dtype).view(2, 1, 1)
+    grid = ((2 * positions.to(dtype) + 1) / size - 1).permute(0, 2, 3, 1)  # (B, h, w, 2)
+    return F.grid_sample(
+        image.to(dtype).expand(batch, -1, -1, -1),
+        grid.expand(batch, -1, -1, -1),
+        mode=mode,
+        padding_mode="border",
+        align_corners=False,
+    ).to(image.dtype)
+
+
+def warp(image: Tensor, displacement: Tensor, *, mode: str = "bicubic") -> Tensor:
+    """Move the pixels of an image.
+
+    image: (B, C, H, W) in [0, 1].  displacement: (B or 1, 2, H, W).  Returns (B, C, H, W).
+    Pixels whose displacement is exactly zero are copied; the others are clamped to [0, 1].
+    """
+    check_displacement(displacement)
+    if image.ndim != 4 or image.shape[-2:] != displacement.shape[-2:]:
+        raise ValueError(
+            f"image {tuple(image.shape)} and displacement {tuple(displacement.shape)} differ in "
+            "height or width: bring the field to the image with resize_displacement() first"
+        )
+    moved = changed_mask(displacement).bool()
+    positions = pixel_grid(*image.shape[-2:], device=image.device) + displacement
+    warped = sample_antialiased(image, positions, local_steps(displacement), mode=mode)
+    return torch.where(moved, warped.clamp(0, 1), image)
+
+
+def sample_antialiased(image: Tensor, positions: Tensor, steps: Tensor, *, mode: str = "bicubic") -> Tensor:
+    """`sample`, averaged over the pixel's footprint where the map shrinks the image.
+
+    positions: (B or 1, 2, h, w).  steps: (B or 1, 4, h, w), their `local_steps`.  The footprint
+    opens from zero at MINIFYING_STRETCH, separately along the two output axes, so there is no
+    seam where anti-aliasing begins. Stretches up to 4 are covered; it carries no gradient.
+    """
+    steps = steps.detach()
+    sampled = sample(image, positions, mode=mode)
+    along_x, along_y = steps[:, :2], steps[:, 2:]
+    stretch_x, stretch_y = length(along_x)[:, 0], length(along_y)[:, 0]  # (B or 1, h, w)
+    stretch = torch.maximum(stretch_x, stretch_y)
+    for num, low, high in ((2, MINIFYING_STRETCH, 2.0), (4, 2.0, math.inf)):
+        chosen = (stretch > low) & (stretch <= high)
+        if not chosen.any():
+            continue
+        offsets = (torch.arange(num, device=image.device) + 0.5) / num - 0.5
+        for b in range(len(image)):
+            own = min(b, len(positions) - 1)  # one field may serve the whole batch
+            where = chosen[own]
+            centre = positions[own][:, where]  # (2, N)
+            step_x = along_x[own][:, where] * _footprint(stretch_x[own][where])
+            step_y = along_y[own][:, where] * _footprint(stretch_y[own][where])
+            total = 0
+            for dy in offsets:
+                for dx in offsets:
+                    point = (centre + dx * step_x + dy * step_y)[None, :, None]  # (1, 2, 1, N)
+                    total = total + sample(image[b : b + 1], point, mode=mode)[0, :, 0]
+            sampled[b][:, where] = total / num**2  # (C, N)
+    return sampled
+
+
+def _footprint(stretch: Tensor) -> Tensor:
+    """Share of the step to average over: 0 up to MINIFYING_STRETCH, towards 1 far above it."""
+    return (1 - (MINIFYING_STRETCH / stretch.clamp_min(MINIFYING_STRETCH)) ** 2).sqrt()
+
+
+def local_steps(displacement: Tensor) -> Tensor:
+    """How far the source position moves per output pixel, along x and along y.
+
+    (B, 2, H, W) -> (B, 4, H, W): (dX/dx, dY/dx, dX/dy, dY/dy), the Jacobian of p + d(p).
+    """
+    slope_x, slope_y = _central(displacement, -1), _central(displacement, -2)
+    slope_x[:, 0] += 1
+    slope_y[:, 1] += 1
+    return torch.cat([slope_x, slope_y], dim=1)
+
+
+def _central(values: Tensor, dim: int) -> Tensor:
+    """Central differences, one-sided at the border; zero along an axis of one pixel."""
+    if values.shape[dim] == 1:
+        return torch.zeros_like(values)
+    return torch.gradient(values, dim=dim)[0]
+
+
+def jacobian_determinant(displacement: Tensor) -> Tensor:
+    """Local area scale of p + d(p); above 0 everywhere means the map does not fold.
+
+    (B, 2, H, W) -> (B, 1, H, W). The smallest value over the four triangles that a pixel forms
+    with its neighbours: central differences would overlook a fold one pixel wide.
+    """
+    check_displacement(displacement)
+    right, down = displacement.diff(dim=-1), displacement.diff(dim=-2)
+    slopes_x = [F.pad(right, (*side, 0, 0), mode="replicate") for side in ((0, 1), (1, 0))]
+    slopes_y = [F.pad(down, (0, 0, *side), mode="replicate") for side in ((0, 1), (1, 0))]
+    areas = [
+        (1 + slope_x[:, :1]) * (1 + slope_y[:, 1:]) - slope_x[:, 1:] * slope_y[:, :1]
+        for slope_x in slopes_x
+        for slope_y in slopes_y
+    ]
+    return torch.stack(areas).amin(dim=0)
+
+
+def resize_displacement(displacement: Tensor, height: int, width: int) -> Tensor:
+    """The same motion on the same picture at another size: magnitudes scale with it.
+
+    (B, 2, h, w) -> (B, 2, height, width). Shrinking averages, so thin motion is not skipped.
+    """
+    check_displacement(displacement)
+    old_height, old_width = displacement.shape[-2:]
+    if (old_height, old_width) == (height, width):
+        return displacement
+    resized = F.interpolate(
+        displacement, (height, width), mode="bilinear", align_corners=False, antialias=True
+    )
+    scale = displacement.new_tensor([width / old_width, height / old_height])
+    return resized * scale.view(2, 1, 1)
+
+
+def compose(first: Tensor, second: Tensor) -> Tensor:
+    """One field for "apply `first`, then `second` to the result".  All (B, 2, H, W).
+
+    in(p + d) with d = second(p) + first(p + second(p)). Warping once with it keeps the
+    sharpness that two warps in a row would lose.
+    """
+    check_displacement(first)
+    check_displacement(second)
+    if first.shape[-2:] != second.shape[-2:]:
+        raise ValueError(
+            f"cannot compose fields of {tuple(first.shape[-2:])} and {tuple(second.shape[-2:])}: "
+            "bring both to one size with resize_displacement() first"
+        )
+    positions = pixel_grid(*second.shape[-2:], device=second.device) + second
+    pulled = sample(first, positions, mode="bilinear")
+    # Copy where nothing moved: interpolating there would leak 1e-6 px into still pixels.
+    return second + torch.where(changed_mask(second).bool(), pulled, first)
+
+
+def invert(displacement: Tensor, *, num_iterations: int = 30) -> Tensor:
+    """The field that undoes this one, by fixed-point iteration: g(q) = -d(q + g(q)).
+
+    (B, 2, H, W) -> (B, 2, H, W). Converges where neighbouring displacements differ by less
+    than one pixel; `compose(displacement, result)` is the residual, zero when exact.
+    """
+    check_displacement(displacement)
+    grid = pixel_grid(*displacement.shape[-2:], device=displacement.device)
+    inverse = -displacement
+    for _ in range(num_iterations):
+        inverse = -sample(displacement, grid + inverse, mode="bilinear")
+    return inverse
+
+
+def smooth(displacement: Tensor, sigma_px: float) -> Tensor:
+    """Gaussian blur of the motion; the border value goes on outside.  (B, 2, H, W)."""
+    check_displacement(displacement)
+    if sigma_px < 0:
+        raise ValueError(f"sigma_px={sigma_px}: use 0 (no smoothing) or more")
+    if sigma_px == 0:
+        return displacement
+    radius = math.ceil(3 * sigma_px)
+    offsets = torch.arange(-radius, radius + 1, device=displacement.device)
+    kernel = torch.exp(-0.5 * (offsets / sigma_px) ** 2)
+    kernel = (kernel / kernel.sum()).to(displacement.dtype)
+    planes = displacement.flatten(0, 1)[:, None]  # (2B, 1, H, W)
+    planes = F.pad(planes, (radius,) * 4, mode="replicate")
+    planes = F.conv2d(planes, kernel.view(1, 1, 1, -1))
+    return F.conv2d(planes, kernel.view(1, 1, -1, 1)).view_as(displacement)
+
+
+def length(vectors: Tensor) -> Tensor:
+    """Euclidean length.  (B, 2, H, W) -> (B, 1, H, W). Ten times faster than `norm(dim=1)`."""
+    return torch.hypot(vectors[:, :1], vectors[:, 1:])
+
+
+def changed_mask(displacement: Tensor, threshold_px: float = 0.0) -> Tensor:
+    """1 where the motion is longer than the threshold, else 0.  (B, 2, H, W) -> (B, 1, H, W)."""
+    if threshold_px == 0:  # exact: the square of a tiny displacement would underflow
+        return (displacement != 0).any(dim=1, keepdim=True).to(displacement.dtype)
+    return (length(displacement) > threshold_px).to(displacement.dtype)
+
+
+def check_displacement(displacement: Tensor) -> None:
+    """Raise unless this is a finite (B, 2, H, W) floating-point tensor."""
+    if displacement.ndim != 4 or displacement.shape[1] != 2:
+        raise ValueError(f"displacement has shape {tuple(displacement.shape)}: pass (B, 2, H, W), x then y")
+    if not displacement.is_floating_point():
+        raise ValueError(f"displacement is {displacement.dtype}: pass pixels as float32")
+    if not displacement.isfinite().all():
+        raise ValueError(
+            "displacement contains NaN or infinity: the field was computed from bad input; "
+            "check the image or landmarks it came from"
+        )

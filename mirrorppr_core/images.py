@@ -1,0 +1,62 @@
+"""Pictures inside core: what is accepted, and how a large one is reduced.
+
+A photo is (1, C, H, W), C = 3 (RGB) or 4 (with alpha), float in [0, 1] or uint8. 8-bit photos stay 8-bit all the way
+to the warp, so that 24 megapixels cost 72 MB, not 288. Nothing here resizes, clamps or repairs without being asked.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MIN_SIDE = 256
+_STRIP_ROWS = 512  # rows turned into floats at a time
+
+
+def check_photo(image: Tensor, name: str) -> None:
+    """Raise ValueError unless this is one usable photo. name: how the user knows it ("exemplar before")."""
+    if image.ndim != 4 or image.shape[0] != 1 or image.shape[1] not in (3, 4):
+        raise ValueError(f"{name} has shape {tuple(image.shape)}: need one RGB or RGBA picture, (1, 3 or 4, H, W)")
+    height, width = image.shape[-2:]
+    if min(height, width) < MIN_SIDE:
+        raise ValueError(
+            f"{name} is {width}x{height} pixels: the shorter side must be at least {MIN_SIDE}. "
+            "Use the original photo, or enlarge it first."
+        )
+    if image.dtype == torch.uint8:
+        return
+    if not image.is_floating_point():
+        raise ValueError(f"{name} has {image.dtype} pixels: pass float in [0, 1] or uint8")
+    if not image.isfinite().all():
+        raise ValueError(
+            f"{name} contains NaN or infinite pixels: the node or file it came from is broken. "
+            "Save and reload the picture, or look at the step before."
+        )
+    low, high = image.aminmax()
+    if low < -0.01 or high > 1.01:
+        raise ValueError(
+            f"{name} has values from {float(low):.3g} to {float(high):.3g}: pixels must lie in [0, 1]. "
+            "Divide 8-bit values by 255, and tone-map HDR pictures first."
+        )
+
+
+def reduce(image: Tensor, factor: int) -> Tensor:
+    """Average whole factor x factor blocks into float RGB. (1, C, H, W) -> (1, 3, ceil(H / f), ceil(W / f)).
+
+    Works in strips, so that a large 8-bit photo is never a float picture as a whole. The pixel (x, y) of the result
+    lies at (x * f + (f - 1) / 2, ...) of the photo; blocks cut by the right or lower edge average what is there.
+    """
+    rgb = image[:, :3]
+    if factor == 1:
+        return as_float(rgb)
+    rows = max(1, _STRIP_ROWS // factor) * factor
+    strips = [
+        F.avg_pool2d(as_float(rgb[:, :, y : y + rows]), factor, ceil_mode=True)
+        for y in range(0, image.shape[-2], rows)
+    ]
+    return torch.cat(strips, dim=2)
+
+
+def as_float(image: Tensor) -> Tensor:
+    return image.float() / 255 if image.dtype == torch.uint8 else image.float()

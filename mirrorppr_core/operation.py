@@ -1,0 +1,32 @@
+"""A retouching operation, lifted off one before/after pair and ready for any number of portraits.
+
+tokens say what the operation means (R-Former); motion is its measured geometry in the canonical view, which makes
+weakening, strengthening and reversing exact; shape is the exemplar's face, against which the query's is compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """tokens: (1, Q, D).  motion: (1, 2, N, N) cells.  shape: (1, 2, N, N) cells.
+
+    set_hash: the matched set that made it; other sets refuse it.  notes: what the user should know, in plain words.
+    largest_px: longest displacement found in the exemplar, in its own pixels.
+    """
+
+    tokens: Tensor
+    motion: Tensor
+    shape: Tensor
+    set_hash: str
+    largest_px: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_identity(self) -> bool:
+        """True when nothing moved between before and after: applying it changes nothing."""
+        return not bool((self.motion != 0).any())

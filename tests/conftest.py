@@ -1,0 +1,21 @@
+"""What tests share: the import path, and the real ComfyUI, started once per run."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from host import COMFYUI, PACK, ROOT, ComfyHost
+
+sys.path.insert(0, str(ROOT))  # `import mirrorppr_core`, however pytest was started
+
+
+@pytest.fixture(scope="session")
+def host():
+    """The real ComfyUI with this repository as a pack, and the probe pack beside it."""
+    if not COMFYUI.exists():
+        reason = "the real ComfyUI is not installed here: run `make setup`"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    probe = Path(__file__).parent / "probe"
+    with ComfyHost(packs={PACK: ROOT, "mirrorppr-probe": probe}) as running:
+        yield running

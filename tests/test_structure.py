@@ -1,0 +1,194 @@
+"""The shape of the repository: who may import whom, what stands where, what is published and what never is."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from host import ROOT
+
+TOP_LEVEL = {
+    "__init__.py", "nodes", "mirrorppr_core", "workflows", "training", "requirements.txt", "README.md", "tests",
+    "pyproject.toml", "LICENSE", "Makefile", ".ci", ".gitignore", ".comfyignore",
+}  # fmt: skip
+COMFYUI_MODULES = {"comfy", "comfy_api", "comfy_execution", "comfy_extras", "folder_paths", "latent_preview", "server"}
+OURS = {"nodes", "mirrorppr_core", "training"}
+MAX_LINES = 420
+
+# What the registry's scanner flags in a published file. A flagged version is not offered to users.
+TRIPWIRES = {
+    "starts processes": r"\bsubprocess\b|\bos\.(system|popen|exec\w+|spawn\w+)\b",
+    "runs text as code": r"(?<![.\w])(eval|exec|__import__)\s*\(|\bimportlib\.import_module\b",
+    "unpickles": r"\b(c?pickle|dill|marshal|shelve)\b|\btorch\.load\b",
+    "reaches the network": r"\b(urllib|requests|httpx|aiohttp|socket|huggingface_hub)\b",
+    "reads or changes the environment": r"\bos\.(environ|getenv|putenv)\b",
+    "opens a database": r"\bsqlite3?\b",
+}
+
+
+def files() -> list[Path]:
+    """What git has or would take, relative to the root."""
+    try:
+        command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs a git clone: git lists the files")
+    return sorted({Path(name) for name in listed.split("\0") if name and (ROOT / name).exists()})
+
+
+def python_files(folder: str) -> list[Path]:
+    return [path for path in files() if path.suffix == ".py" and path.parts[0] == folder]
+
+
+def imports(path: Path) -> set[str]:
+    """Modules that a file imports; relative ones resolved, with a dot before them: `.mirrorppr_core.flow`."""
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            package = path.parent.parts[: len(path.parent.parts) - node.level + 1]
+            modules = [node.module] if node.module else [alias.name for alias in node.names]
+            found |= {"." + ".".join([*package, module]) for module in modules}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module)
+    return found
+
+
+def top(name: str) -> str:
+    """The outermost part of a module's name; a relative one keeps its dot."""
+    return ("." if name.startswith(".") else "") + name.lstrip(".").split(".")[0]
+
+
+def archive() -> list[Path]:
+    """The files of the registry archive: git's, minus .comfyignore."""
+    patterns = [line for line in (ROOT / ".comfyignore").read_text().splitlines() if line and line[0] != "#"]
+    return [path for path in files() if not any(ignores(pattern, path) for pattern in patterns)]
+
+
+def ignores(pattern: str, path: Path) -> bool:
+    """The subset of .gitignore patterns that we use: `folder/` and file names, both from the root."""
+    if pattern.endswith("/"):
+        return path.as_posix().startswith(pattern)
+    return fnmatch.fnmatchcase(path.as_posix(), pattern)
+
+
+def node_ids() -> list[ast.expr | None]:
+    """The `node_id` argument of every io.Schema in nodes/."""
+    ids = []
+    for path in python_files("nodes"):
+        for call in ast.walk(ast.parse((ROOT / path).read_text())):
+            if isinstance(call, ast.Call) and getattr(call.func, "attr", getattr(call.func, "id", "")) == "Schema":
+                ids.append(next((word.value for word in call.keywords if word.arg == "node_id"), None))
+    return ids
+
+
+def node_types(workflow: dict) -> set[str]:
+    """Of a UI workflow (a list of nodes) or an API workflow (nodes by id)."""
+    if "nodes" in workflow:
+        return {node["type"] for node in workflow["nodes"]}
+    return {node["class_type"] for node in workflow.values()}
+
+
+def workflows() -> dict[Path, dict]:
+    paths = [path for path in files() if path.parts[0] == "workflows" and path.suffix == ".json"]
+    return {path: json.loads((ROOT / path).read_text()) for path in paths}
+
+
+def test_the_top_level_holds_exactly_what_the_readme_names():
+    assert {path.parts[0] for path in files()} == TOP_LEVEL
+
+
+def test_core_knows_neither_comfyui_nor_nodes_nor_training():
+    for path in python_files("mirrorppr_core"):
+        for name in imports(path):
+            assert top(name) not in COMFYUI_MODULES | OURS, f"{path} imports {name}: inside core, relative only"
+            assert not name.startswith(".") or top(name) == ".mirrorppr_core", f"{path} imports {name}"
+
+
+def test_core_reads_no_arguments_but_in_its_command_line():
+    for path in python_files("mirrorppr_core"):
+        if path.name not in ("__main__.py", "cli.py"):
+            assert "argparse" not in imports(path), f"{path} reads arguments"
+            assert "sys.argv" not in (ROOT / path).read_text(), f"{path} reads arguments"
+
+
+def test_nodes_import_core_relatively_and_never_training():
+    for path in python_files("nodes"):
+        for name in imports(path):
+            assert top(name) not in OURS, f"{path} imports {name}: ComfyUI finds our modules only relatively"
+            assert not name.startswith(".") or top(name) in (".nodes", ".mirrorppr_core"), f"{path} imports {name}"
+
+
+def test_training_imports_core_and_never_nodes_or_comfyui():
+    for path in python_files("training"):
+        for name in imports(path):
+            assert top(name) not in COMFYUI_MODULES | {"nodes", "tests"}, f"{path} imports {name}"
+            assert not name.startswith(".") or top(name) == ".training", f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("danger", TRIPWIRES)
+def test_nothing_in_the_registry_archive(danger):
+    for path in archive():
+        if path.suffix in (".py", ".js"):
+            hit = re.search(TRIPWIRES[danger], (ROOT / path).read_text())
+            assert not hit, f"{path} {danger}: {hit[0]!r}"
+
+
+def test_the_registry_archive_holds_the_pack_and_no_pickles():
+    published = archive()
+    assert {path.parts[0] for path in published} == TOP_LEVEL - {
+        "tests", "training", "Makefile", ".ci", ".gitignore", ".comfyignore"
+    }  # fmt: skip
+    assert {path.suffix for path in published}.isdisjoint({".pt", ".pth", ".ckpt", ".bin", ".pkl", ".onnx", ".ipynb"})
+
+
+def test_node_ids_are_literals_and_unique():
+    ids = node_ids()
+    assert ids, "nodes/ defines no node"
+    assert all(isinstance(name, ast.Constant) and isinstance(name.value, str) for name in ids)
+    names = [name.value for name in ids]
+    assert len(set(names)) == len(names)
+    assert all(name.startswith("MirrorPPR_") for name in names), "the prefix keeps our ids apart from other packs'"
+
+
+def test_workflows_name_nodes_of_ours_that_exist():
+    ours = {name.value for name in node_ids()}
+    assert workflows()
+    for path, workflow in workflows().items():
+        used = {name for name in node_types(workflow) if name.startswith("MirrorPPR")}
+        assert used and used <= ours, f"{path} names {used - ours or 'no node of ours'}"
+
+
+@pytest.mark.host
+def test_the_host_knows_every_node_of_the_api_workflows(host):
+    known = host.object_info()
+    for path, workflow in workflows().items():
+        if "nodes" not in workflow:
+            assert node_types(workflow) <= set(known), f"{path} names unknown nodes"
+
+
+def test_requirements_are_those_of_pyproject_and_leave_torch_to_the_host():
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    required = [line for line in lines if line and line[0] != "#"]
+    assert f"dependencies = {json.dumps(required)}" in (ROOT / "pyproject.toml").read_text()
+    assert not any(line.startswith("torch") for line in required)
+
+
+def test_python_files_are_short_enough_to_read():
+    lengths = {path: len((ROOT / path).read_text().splitlines()) for path in files() if path.suffix == ".py"}
+    assert not {path: length for path, length in lengths.items() if length > MAX_LINES}
+
+
+def test_no_file_names_a_folder_of_one_machine_or_a_package_registry():
+    machine = re.compile(r"(?<![\w.])/(work|root|farm|home|tmp|Users)/")
+    registry = re.compile(r"https?://[^\s)\">]*(pypi|pythonhosted|npmjs|debian)")
+    for path in files():
+        text = (ROOT / path).read_bytes().decode("utf-8", errors="ignore")
+        if path.suffix not in (".safetensors", ".png", ".jpg", ".npz"):
+            assert not (hit := machine.search(text) or registry.search(text)), f"{path} names {hit[0]}"

@@ -1,0 +1,162 @@
+"""Run Benchmark P and write its table.
+
+    python -m training.benchmark --portraits DIR [--cases N] [--out training/BENCHMARK.md]
+
+Three rows: the query unchanged (relEPE 1 by definition), the exemplar's motion copied in the
+canonical view without the network, and the bundled model. Whole-image PSNR hardly sees the
+difference, so the motion itself is scored (relEPE), inside and outside the edit are told
+apart, and three controls say what the score is worth: an exemplar without change must change
+nothing, a reversed one must undo, another case's exemplar must do worse.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mirrorppr_core.editor import Retouched, RetouchConfig
+from mirrorppr_core.extractor import Exemplar
+from mirrorppr_core.fields import compose
+from mirrorppr_core.metrics import psnr, region_psnr, relative_epe, ssim
+from mirrorppr_core.operation import Operation
+from mirrorppr_core.pipeline import MirrorPPR
+
+from .benchmark_cases import BenchmarkConfig, Case, CasePictures, build_case, list_cases, load_people, to_eight_bits
+from .benchmark_report import (
+    COPY_QUERY, MARGIN_PX, MINI, ROWS, CaseResult, Controls, Score, write_report,
+)  # fmt: skip
+
+
+class Retoucher(Protocol):
+    """What is measured: anything with the pipeline's two calls."""
+
+    def extract(self, exemplar: Exemplar, *, face: str) -> Operation: ...
+
+    def retouch(self, query: Tensor, operation: Operation, config: RetouchConfig) -> Retouched: ...
+
+
+def run_benchmark(
+    retoucher: Retoucher, cases: list[Case], portraits: Path, config: BenchmarkConfig, *, control_every: int = 4
+) -> list[CaseResult]:
+    """Score every case, and the controls on every `control_every`-th."""
+    results = []
+    for index, case in enumerate(cases):
+        pictures = build_case(case, portraits, config)
+        started = time.perf_counter()
+        operation, refused = _extract(retoucher, pictures.exemplar_before, pictures.exemplar_after)
+        extract_seconds = time.perf_counter() - started
+        scores, controls = {COPY_QUERY: _score(pictures, None)}, {}
+        for row in ROWS:
+            retouched, seconds, problem = _retouch(retoucher, pictures.query, operation, row, refused)
+            scores[row] = _score(pictures, retouched, seconds=seconds, refused=problem)
+            stranger = _stranger(cases, index)
+            if index % control_every == 0 and retouched is not None and stranger is not None:
+                other = build_case(stranger, portraits, config)
+                controls[row] = _controls(retoucher, row, pictures, retouched, other)
+        results.append(CaseResult(case=case, scores=scores, controls=controls, extract_seconds=extract_seconds))
+        errors = ", ".join(f"{row} {scores[row].relative_epe:.2f}" for row in ROWS)
+        print(f"{index + 1}/{len(cases)} {case.label}: relEPE {errors}", flush=True)
+    return results
+
+
+def _extract(retoucher: Retoucher, before: Tensor, after: Tensor) -> tuple[Operation | None, str]:
+    """The operation, or why there is none."""
+    try:
+        return retoucher.extract(Exemplar(before, after), face="largest"), ""
+    except ValueError as error:
+        return None, f"exemplar: {error}"
+
+
+def _retouch(
+    retoucher: Retoucher, query: Tensor, operation: Operation | None, row: str, refused: str = ""
+) -> tuple[Retouched | None, float, str]:
+    """(result, seconds, why there is none)."""
+    if operation is None:
+        return None, 0.0, refused
+    started = time.perf_counter()
+    try:
+        result = retoucher.retouch(query, operation, RetouchConfig(refine=row == MINI, face="largest"))
+    except ValueError as error:
+        return None, time.perf_counter() - started, f"query: {error}"
+    return result, time.perf_counter() - started, ""
+
+
+def _score(pictures: CasePictures, result: Retouched | None, *, seconds: float = 0.0, refused: str = "") -> Score:
+    image = pictures.query if result is None else to_eight_bits(result.image)
+    motion = torch.zeros_like(pictures.displacement) if result is None else result.field.dense()
+    region, target = pictures.region, pictures.query_after
+    near = F.max_pool2d(region, 2 * MARGIN_PX + 1, stride=1, padding=MARGIN_PX)
+    return Score(
+        relative_epe=float(relative_epe(motion, pictures.displacement, region)),
+        gain_db=float(region_psnr(image, target, region) - region_psnr(pictures.query, target, region)),
+        psnr=float(psnr(image, target)),
+        ssim=float(ssim(image, target)),
+        changed_outside=_share_changed(image, pictures.query, 1 - region),
+        changed_beyond=_share_changed(image, pictures.query, 1 - near),
+        seconds=seconds,
+        refused=refused,
+    )
+
+
+def _share_changed(image: Tensor, query: Tensor, where: Tensor) -> float:
+    changed = (image != query).any(1, keepdim=True).to(where.dtype)
+    return float((changed * where).sum() / where.sum().clamp_min(1))
+
+
+def _stranger(cases: list[Case], index: int) -> Case | None:
+    """The next case around the list that shares no operation with this one."""
+    own = {name for name, _ in cases[index].steps}
+    around = [*cases[index + 1 :], *cases[:index]]
+    return next((case for case in around if own.isdisjoint(name for name, _ in case.steps)), None)
+
+
+def _controls(
+    retoucher: Retoucher, row: str, pictures: CasePictures, forward: Retouched, stranger: CasePictures
+) -> Controls:
+    """Where the retoucher refuses a control, it leaves the picture as it is."""
+
+    def motion(before: Tensor, after: Tensor, query: Tensor) -> Tensor:
+        operation, _ = _extract(retoucher, before, after)
+        result, _, _ = _retouch(retoucher, query, operation, row)
+        return torch.zeros_like(truth) if result is None else result.field.dense()
+
+    before, after, truth = pictures.exemplar_before, pictures.exemplar_after, pictures.displacement
+    identity = motion(before, before, pictures.query)
+    undone = compose(forward.field.dense(), motion(after, before, to_eight_bits(forward.image)))
+    shuffled = motion(stranger.exemplar_before, stranger.exemplar_after, pictures.query)
+    return Controls(
+        identity_px=float(identity.norm(dim=1).amax()) * 1024 / min(identity.shape[-2:]),
+        undone=float(relative_epe(truth + undone, truth, pictures.region)),
+        shuffled=float(relative_epe(shuffled, truth, pictures.region)),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--portraits", type=Path, required=True, help="folder of portraits.csv and landmarks.npz")
+    parser.add_argument("--cases", type=int, help="run this many, evenly spread over the list; all by default")
+    parser.add_argument("--controls", type=int, default=4, help="run the controls on every N-th case")
+    parser.add_argument("--weights", type=Path, help="folder of a matched set; the bundled one by default")
+    parser.add_argument("--out", type=Path, default=Path("training/BENCHMARK.md"))
+    arguments = parser.parse_args()
+    config = BenchmarkConfig()
+    cases = list_cases(load_people(arguments.portraits), config)
+    if arguments.cases is not None:
+        if not 1 <= arguments.cases <= len(cases):
+            parser.error(f"--cases {arguments.cases}: use 1 to {len(cases)}")
+        cases = [cases[i * len(cases) // arguments.cases] for i in range(arguments.cases)]
+    model = MirrorPPR.from_folder(arguments.weights) if arguments.weights else MirrorPPR.bundled()
+    results = run_benchmark(model, cases, arguments.portraits, config, control_every=arguments.controls)
+    report = write_report(results, config)
+    arguments.out.write_text(report)
+    print(report)
+
+
+if __name__ == "__main__":
+    main()

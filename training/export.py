@@ -1,0 +1,76 @@
+"""Write a finished run as one matched set.
+
+    python -m training.export --run RUN --locator FILE --out mirrorppr_core/weights/mini
+
+Every file gets the same set hash, made from the configuration and the trained numbers themselves, so two runs can
+never be taken for each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import shutil
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mirrorppr_core.checkpoint import bundled_set, load_connector, load_editor, load_extractor, save_part
+from mirrorppr_core.config import ModelConfig, set_hash
+
+_SOURCES = {  # part -> (stage that trained it, prefix of its tensors there)
+    "mae": ("encoder", "mae."),
+    "dit": ("backbone", "field_dit."),
+    "rformer": ("joint", "rformer."),
+    "connector": ("joint", "connector."),
+    "lora": ("joint", "field_dit."),
+}
+
+
+def export(run: Path, locator: Path, out: Path, config: ModelConfig) -> str:
+    """Returns the set hash. Loads the result once, so that a broken export fails here."""
+    parts = {name: _part(run, *source) for name, source in _SOURCES.items()}
+    parts["lora"] = {_peft_name(k): v for k, v in parts["lora"].items()}
+    digest = hashlib.sha256()
+    for name in sorted(parts):
+        for key in sorted(parts[name]):
+            digest.update(key.encode() + parts[name][key].half().numpy().tobytes())
+    digest.update(locator.read_bytes())
+    hash_ = set_hash(config, digest.hexdigest())
+    out.mkdir(parents=True, exist_ok=True)
+    for name, state in parts.items():
+        save_part(out / f"{name}.safetensors", name, state, config, hash_)
+    if locator.resolve() != (out / "locator.safetensors").resolve():
+        shutil.copyfile(locator, out / "locator.safetensors")
+    load_extractor(out / "rformer.safetensors")
+    load_connector(out / "connector.safetensors")
+    load_editor(out / "dit.safetensors")
+    return hash_
+
+
+def _part(run: Path, stage: str, prefix: str) -> dict[str, Tensor]:
+    path = run / f"{stage}.safetensors"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: run python -m training.train --stage {stage} first")
+    return {k.removeprefix(prefix): v for k, v in load_file(str(path)).items() if k.startswith(prefix)}
+
+
+def _peft_name(key: str) -> str:
+    """Module path inside the injected model -> name on disk: the adapter's own name is dropped, as peft does."""
+    return key.replace(".lora_A.default.", ".lora_A.").replace(".lora_B.default.", ".lora_B.")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.export", description=__doc__.splitlines()[0])
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--locator", type=Path, default=bundled_set() / "locator.safetensors")
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    hash_ = export(arguments.run, arguments.locator, arguments.out, ModelConfig())
+    total = sum(f.stat().st_size for f in arguments.out.glob("*.safetensors"))
+    print(f"set {hash_} in {arguments.out}, {total / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

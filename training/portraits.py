@@ -1,0 +1,127 @@
+"""Portraits as the trainer sees them: canonical crops, face shapes and LLW motion tables, computed once and kept.
+
+    portraits.csv + landmarks.npz + pictures  ->  FaceSet(pixels, shapes, meshes)   in the canonical view
+
+Everything after this file lives in the view (64 x 64 cells): a face is its straightened 128 px crop and its shape
+map, and an operation is a motion in cells. That makes a sample cheap enough to draw fresh ones on one CPU core.
+Shapes: F faces, N cells a side, O operations.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mirrorppr_core.config import ViewConfig
+from mirrorppr_core.landmarks import FACE_POINTS, load_landmarks
+from mirrorppr_core.views import CanonicalView
+from mirrorppr_core.warping import OPERATIONS, llw_displacement_at
+
+TABLE_STRENGTHS = (-100, -50, 50, 100)
+
+
+@dataclass
+class FaceSet:
+    """One split in the canonical view.
+
+    pixels: (F, 3, S, S) uint8.  shapes: (F, 2, N, N) cells.  points: (F, 130, 2) cells.
+    llw: (F, O, 4, 2, N, N) float16 motion in cells at TABLE_STRENGTHS, operations in the order of OPERATIONS.
+    weight: (F,) sampling weight, so that no source dominates.  identity: F names.
+    """
+
+    pixels: Tensor
+    shapes: Tensor
+    points: Tensor
+    llw: Tensor
+    weight: Tensor
+    identity: list[str]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def subset(self, rows: Tensor) -> FaceSet:
+        names = [self.identity[int(r)] for r in rows]
+        return FaceSet(
+            self.pixels[rows], self.shapes[rows], self.points[rows], self.llw[rows], self.weight[rows], names
+        )
+
+
+def load_faces(
+    folder: Path, *, split: str, mean_face: Tensor, view: ViewConfig, cache: Path, crop_size: int = 128
+) -> FaceSet:
+    """All faces of a split that have landmarks. The first call takes minutes; the result is cached on disk.
+
+    folder holds portraits.csv (file, split, identity, source) and landmarks.npz, as described in the README.
+    """
+    stored = cache / f"faces_{split}_{view.size}_{view.side}_{view.smoothing}_{crop_size}.pt.npz"
+    if not stored.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        _build(folder, split, mean_face, view, crop_size, stored)
+    with np.load(stored) as z:
+        tensors = {k: torch.from_numpy(z[k]) for k in ("pixels", "shapes", "points", "llw", "weight")}
+        return FaceSet(**tensors, identity=[str(n) for n in z["identity"]])
+
+
+def split_by_identity(faces: FaceSet, *, held_out: float, seed: int) -> tuple[FaceSet, FaceSet]:
+    """Training and validation faces with no identity in common."""
+    names = sorted(set(faces.identity))
+    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed)).tolist()
+    held = {names[i] for i in order[: max(1, int(len(names) * held_out))]}
+    is_held = torch.tensor([name in held for name in faces.identity])
+    return faces.subset((~is_held).nonzero()[:, 0]), faces.subset(is_held.nonzero()[:, 0])
+
+
+def _build(folder: Path, split: str, mean_face: Tensor, view: ViewConfig, crop_size: int, stored: Path) -> None:
+    canonical = CanonicalView(view, mean_face)
+    meshes = load_landmarks(str(folder / "landmarks.npz"))
+    with open(folder / "portraits.csv", newline="") as handle:
+        rows = [r for r in csv.DictReader(handle) if r["split"] == split and r["file"] in meshes]
+    if not rows:
+        raise ValueError(f"{folder}: no portraits of split {split!r} with landmarks. Check portraits.csv")
+    sources = [r["source"] for r in rows]
+    # The square root of a source's share: large sources still count more, but do not drown the others.
+    weight = np.array([sources.count(s) ** -0.5 for s in sources])
+    size, face_points = view.size, list(FACE_POINTS)
+    pixels, shapes, points = [], [], []
+    llw = np.zeros((len(rows), len(OPERATIONS), len(TABLE_STRENGTHS), 2, size, size), np.float16)
+    for start in range(0, len(rows), 32):
+        batch = rows[start : start + 32]
+        mesh = torch.stack([meshes[r["file"]] for r in batch])  # (B, 478, 2)
+        views = []
+        for r, m in zip(batch, mesh, strict=True):
+            image = load_picture(folder / r["file"])
+            face = canonical.fit(m[face_points])
+            views.append(face)
+            pixels.append((canonical.see(image, face, size=crop_size)[0].clamp(0, 1) * 255).round().byte())
+            shapes.append(face.shape[0])
+            points.append(face.similarity.inverse(m[None, face_points])[0])
+        positions = torch.cat([v.positions for v in views]).flatten(2).transpose(1, 2)  # (B, N * N, 2)
+        undo = torch.cat([torch.linalg.inv(v.similarity.linear()) for v in views])  # photo vectors -> cells
+        for o, name in enumerate(OPERATIONS):
+            for s, strength in enumerate(TABLE_STRENGTHS):
+                moved = llw_displacement_at(positions, mesh, tuple(image.shape[-2:]), operation=name, strength=strength)
+                motion = torch.einsum("bij,bnj->bin", undo, moved).reshape(-1, 2, size, size)
+                llw[start : start + len(batch), o, s] = (motion * canonical.window).half().numpy()
+        print(f"{split}: {start + len(batch)}/{len(rows)} faces", flush=True)
+    np.savez(
+        stored,
+        pixels=torch.stack(pixels).numpy(),
+        shapes=torch.stack(shapes).numpy(),
+        points=torch.stack(points).numpy(),
+        llw=llw,
+        weight=weight.astype(np.float32),
+        identity=np.array([r["identity"] for r in rows]),
+    )
+
+
+def load_picture(path: Path) -> Tensor:
+    """(1, 3, H, W) in [0, 1]."""
+    with Image.open(path) as picture:
+        array = np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
+    return torch.from_numpy(array).permute(2, 0, 1)[None]

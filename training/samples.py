@@ -1,0 +1,282 @@
+"""Training samples in the canonical view: the same operation on two faces, with the noise the product will meet.
+
+    operation (LLW sequence and / or a random part operation)  ->  motion on exemplar A, motion on query B
+    A's motion is then blurred, gated and perturbed as a measured one is; both faces get landmark noise.
+
+LLW gives the method's eight operations exactly; *part operations* are ours: a random affine move of a random part
+(brow, lid, jaw, chin ...), expressed in units of that part, with a random soft reach. They teach the network what
+retouching operations have in common, so that it does not only know eight. Simulation gives true cross-identity
+pairs; a share of the samples uses one identity for both (the paper's self-augmentation).
+Shapes: B batch, N cells a side, K landmarks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mirrorppr_core.landmarks import (
+    BROW_L,
+    BROW_R,
+    BROWS,
+    EYE_L,
+    EYE_R,
+    FACE_POINTS,
+    LIPS,
+    LIPS_INNER,
+    LIPS_OUTER,
+    MIRROR_130,
+    NOSE,
+    OVAL,
+)
+from mirrorppr_core.warping import OPERATIONS
+
+from .portraits import FaceSet
+
+
+def _rows(*mesh_indices: int) -> tuple[int, ...]:
+    return tuple(FACE_POINTS.index(i) for i in mesh_indices)
+
+
+# Parts that a part operation may move. One-sided ones are used alone or together with their mirror image.
+PARTS: dict[str, tuple[int, ...]] = {
+    "eye": EYE_R, "eyes": EYE_R + EYE_L, "brow": BROW_R, "brows": BROWS, "eye_and_brow": EYE_R + BROW_R,
+    "upper_lid": _rows(173, 157, 158, 159, 160, 161), "eye_corner": _rows(33, 7, 246, 161, 163),
+    "inner_eye_corner": _rows(133, 173, 155, 154, 157),
+    "nose": NOSE, "nose_tip": _rows(5, 4, 1, 2), "nose_bridge": _rows(168, 6, 197, 195),
+    "nose_wings": _rows(98, 327, 129, 358, 64, 294), "nose_wing": _rows(98, 129, 64),
+    "mouth": LIPS, "upper_lip": _rows(185, 40, 39, 37, 0, 267, 269, 270, 409, 82, 13, 312),
+    "lower_lip": _rows(146, 91, 181, 84, 17, 314, 405, 321, 375, 87, 14, 317),
+    "mouth_corner": _rows(61, 78, 95, 191, 146, 185), "mouth_and_nose": LIPS + NOSE,
+    "chin": _rows(152, 176, 400), "jaw": _rows(172, 150, 176), "mandible": _rows(132, 172), "cheek": _rows(50, 205, 101),
+    "cheekbone": _rows(234, 132, 50), "temple": _rows(162, 54, 234),
+    "forehead": _rows(10, 151, 9, 67, 297), "face": OVAL, "lower_face": _rows(152, 176, 150, 172, 132, 400, 379, 397, 361),
+}  # fmt: skip
+_SIDED = ("eye", "brow", "eye_and_brow", "upper_lid", "eye_corner", "inner_eye_corner", "nose_wing", "mouth_corner",
+          "jaw", "mandible", "cheek", "cheekbone", "temple")  # fmt: skip
+
+
+@dataclass
+class Batch:
+    """One training batch, all in cells.
+
+    copied: exemplar's measured motion.  target: the query's true motion.  shapes and clean pixels of both faces.
+    operation: (B, 3) LLW index + 1 of up to three steps, 0 = none, O + 1 = part operation.  strength: (B, 3) in [-1, 1].
+    """
+
+    copied: Tensor
+    target: Tensor
+    exemplar_shape: Tensor
+    query_shape: Tensor
+    exemplar_pixels: Tensor
+    exemplar_after: Tensor
+    query_pixels: Tensor
+    operation: Tensor
+    strength: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleConfig:
+    """How samples are drawn."""
+
+    same_identity: float = 0.15  # share of self-augmented samples
+    part_share: float = 0.45  # share of samples that hold a part operation
+    landmark_noise: float = 0.018  # of the eye distance, mean error of each of both faces
+    eye_distance_cells: float = 16.0
+
+
+class Sampler:
+    """Draws batches from a FaceSet. Every batch is a function of (seed, step) alone."""
+
+    def __init__(self, faces: FaceSet, spline: Tensor, config: SampleConfig, *, seed: int):
+        """spline: (N * N, K) CanonicalView.matrix, landmark noise to shape noise."""
+        self.faces, self.spline, self.config, self.seed = faces, spline, config, seed
+        self.parts = torch.zeros(len(PARTS), len(FACE_POINTS), dtype=torch.bool)
+        for row, points in enumerate(PARTS.values()):
+            self.parts[row, list(points)] = True
+        self.sided = torch.tensor([name in _SIDED for name in PARTS])
+
+    def batch(self, step: int, size: int) -> Batch:
+        g = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        a = torch.multinomial(self.faces.weight, size, replacement=True, generator=g)
+        b = torch.multinomial(self.faces.weight, size, replacement=True, generator=g)
+        b = torch.where(_rand(g, size) < self.config.same_identity, a, b)
+        flip = _rand(g, 2, size) < 0.5
+        llw, operation, strength = self._draw_llw(g, size)
+        motion = [self._llw_motion(i, f, llw) for i, f in ((a, flip[0]), (b, flip[1]))]
+        part = _rand(g, size) < self.config.part_share
+        # A sample needs an operation: those without an LLW step get a part operation.
+        part = part | (operation == 0).all(1)
+        recipe = self._draw_part(g, size)
+        shapes = [_flip_field(self.faces.shapes[i], f) for i, f in ((a, flip[0]), (b, flip[1]))]
+        points = [_flip_points(self.faces.points[i], f, shapes[0].shape[-1]) for i, f in ((a, flip[0]), (b, flip[1]))]
+        moved = [self._part_motion(recipe, s, p) for s, p in zip(shapes, points, strict=True)]
+        # One strength for both faces, low enough that neither folds.
+        limit = torch.minimum(_fold_limit(moved[0]), _fold_limit(moved[1])) * part.float()
+        exemplar, query = (m + limit.view(-1, 1, 1, 1) * p for m, p in zip(motion, moved, strict=True))
+        operation[part, 2], strength[part, 2] = len(OPERATIONS) + 1, 1.0
+
+        noise = [self._landmark_noise(g, size) for _ in range(2)]
+        pixels = [_flip_pixels(self.faces.pixels[i], f) for i, f in ((a, flip[0]), (b, flip[1]))]
+        after = warp_view(pixels[0], exemplar)
+        return Batch(
+            copied=self._measured(g, _shift(exemplar, noise[0])),
+            target=_shift(query, noise[1]),
+            exemplar_shape=shapes[0] + noise[0],
+            query_shape=shapes[1] + noise[1],
+            exemplar_pixels=warp_view(pixels[0], noise[0]),
+            exemplar_after=warp_view(after, noise[0]),
+            query_pixels=_recolour(g, warp_view(pixels[1], noise[1])),
+            operation=operation,
+            strength=strength,
+        )
+
+    def _draw_llw(self, g: torch.Generator, size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, O) strengths of the LLW operations, and the first two as operation and strength columns."""
+        count = torch.multinomial(torch.tensor([0.3, 0.45, 0.25]), size, replacement=True, generator=g)
+        order = _rand(g, size, len(OPERATIONS)).argsort(1)[:, :2]
+        sign = torch.where(_rand(g, size, 2) < 0.5, -1.0, 1.0)
+        amount = sign * (0.3 + 0.7 * _rand(g, size, 2))
+        used = torch.arange(2)[None] < count[:, None]
+        strengths = torch.zeros(size, len(OPERATIONS)).scatter_(1, order, amount * used)
+        operation = torch.zeros(size, 3, dtype=torch.long)
+        operation[:, :2] = (order + 1) * used
+        strength = torch.zeros(size, 3)
+        strength[:, :2] = amount * used
+        return strengths, operation, strength
+
+    def _llw_motion(self, rows: Tensor, flip: Tensor, strengths: Tensor) -> Tensor:
+        """Sum of the tabulated operations; between 0, 50 and 100 the motion is a parabola through the table."""
+        total = torch.zeros(len(rows), *self.faces.shapes.shape[1:])
+        for n, o in strengths.nonzero().tolist():
+            s = float(strengths[n, o])
+            half, full = (2, 3) if s > 0 else (1, 0)
+            table = self.faces.llw[rows[n], o]
+            x = abs(s)
+            total[n] += (4 * x * (1 - x)) * table[half].float() + x * (2 * x - 1) * table[full].float()
+        return _flip_field(total, flip)
+
+    def _draw_part(self, g: torch.Generator, size: int) -> dict[str, Tensor]:
+        part = torch.randint(len(PARTS), (size,), generator=g)
+        linear = (_rand(g, size, 2, 2) - 0.5) * torch.tensor([[0.5, 0.16], [0.16, 0.5]])
+        kind = torch.randint(4, (size,), generator=g)  # scale, shift, both, uniform scale
+        uniform = linear[:, 0, 0, None, None] * torch.eye(2)
+        linear = torch.where((kind == 3)[:, None, None], uniform, linear)
+        linear = linear * (kind != 1)[:, None, None]
+        shift = (_rand(g, size, 2) - 0.5) * 0.7 * ((kind == 1) | (kind == 2))[:, None]
+        return {
+            "part": part,
+            "linear": linear,
+            "shift": shift,  # in units of the part's size
+            "reach": 1.15 + 1.2 * _rand(g, size),  # of the part's half extent
+            "both": (_rand(g, size) < 0.75) & self.sided[part],
+            "power": 1 + 2 * _rand(g, size),
+        }
+
+    def _part_motion(self, recipe: dict[str, Tensor], shape: Tensor, points: Tensor) -> Tensor:
+        """The recipe on one face: -weight * (linear (p - centre) + shift * size), mirrored too where asked."""
+        n = shape.shape[-1]
+        straight = shape + _grid(n)  # where each cell lies on the face, similarity removed
+        motion = self._one_side(recipe, straight, points)
+        mirrored = _flip_points(points, torch.ones(len(points), dtype=torch.bool), n)
+        flipped = straight.flip(-1) * torch.tensor([-1.0, 1.0]).view(2, 1, 1)
+        flipped = flipped + torch.tensor([n - 1.0, 0.0]).view(2, 1, 1)
+        other = self._one_side(recipe, flipped, mirrored).flip(-1) * torch.tensor([-1.0, 1.0]).view(2, 1, 1)
+        return motion + other * recipe["both"].view(-1, 1, 1, 1)
+
+    def _one_side(self, recipe: dict[str, Tensor], straight: Tensor, points: Tensor) -> Tensor:
+        inside = self.parts[recipe["part"]][..., None]  # (B, K, 1)
+        centre = (points * inside).sum(1) / inside.sum(1)
+        high = points.masked_fill(~inside, -1e9).amax(1)
+        low = points.masked_fill(~inside, 1e9).amin(1)
+        half = ((high - low) / 2).clamp(min=0.12 * self.config.eye_distance_cells)
+        size = half.mean(1, keepdim=True)
+        offset = straight - centre[..., None, None]
+        radius = (offset / (half * recipe["reach"][:, None])[..., None, None]).square().sum(1, keepdim=True)
+        weight = (1 - radius).clamp(min=0) ** recipe["power"].view(-1, 1, 1, 1)
+        move = torch.einsum("bij,bjhw->bihw", recipe["linear"], offset) + (recipe["shift"] * size)[..., None, None]
+        return -weight * move
+
+    def _landmark_noise(self, g: torch.Generator, size: int) -> Tensor:
+        """Shape error (B, 2, N, N) of a locator: errors of neighbouring points go together."""
+        k = len(FACE_POINTS)
+        noise = torch.randn(size, k, 2, generator=g)
+        parts = torch.randn(size, len(PARTS), 2, generator=g)
+        membership = self.parts.float() / self.parts.float().sum(0).clamp(min=1)
+        noise = 0.6 * noise + torch.einsum("pk,bpd->bkd", membership, parts)
+        level = self.config.landmark_noise * self.config.eye_distance_cells * (0.3 + 1.2 * _rand(g, size, 1, 1))
+        noise = noise / noise.norm(dim=-1).mean(1)[:, None, None] * level
+        n = self.faces.shapes.shape[-1]
+        return torch.einsum("nk,bkd->bdn", self.spline, noise).reshape(size, 2, n, n)
+
+    def _measured(self, g: torch.Generator, motion: Tensor) -> Tensor:
+        """What dense motion estimation would have returned: a little smoother, gated, with slow errors."""
+        strongest = motion.norm(dim=1).flatten(1).amax(1).view(-1, 1, 1, 1)
+        blurred = F.avg_pool2d(F.pad(motion, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+        amount = 0.5 * _rand(g, len(motion), 1, 1, 1)
+        motion = motion * (1 - amount) + blurred * amount
+        slow = F.interpolate(torch.randn(len(motion), 2, 9, 9, generator=g), size=motion.shape[-2:], mode="bicubic")
+        motion = motion + slow * 0.04 * strongest * _rand(g, len(motion), 1, 1, 1) * (motion != 0)
+        floor = 0.04 * strongest * _rand(g, len(motion), 1, 1, 1)
+        length = motion.norm(dim=1, keepdim=True)
+        gate = ((length - floor) / (1.5 * floor + 1e-6)).clamp(0, 1)
+        return motion * gate * gate * (3 - 2 * gate)
+
+
+def warp_view(image: Tensor, motion: Tensor) -> Tensor:
+    """Move view pixels by a motion in cells. image: (B, 3, S, S), motion: (B, 2, N, N)."""
+    n, size = motion.shape[-1], image.shape[-1]
+    dense = F.interpolate(motion, size=(size, size), mode="bilinear", align_corners=False)
+    axis = (torch.arange(size) + 0.5) * 2 / size - 1
+    grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1) + dense.permute(0, 2, 3, 1) * 2 / n
+    return F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _shift(motion: Tensor, by: Tensor) -> Tensor:
+    """motion(u + by(u)), zero outside."""
+    n = motion.shape[-1]
+    grid = ((_grid(n) + by).permute(0, 2, 3, 1) + 0.5) * 2 / n - 1
+    return F.grid_sample(motion, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _fold_limit(motion: Tensor) -> Tensor:
+    """Largest factor up to 1 that keeps every slope below 0.7 cells per cell. (B,)"""
+    slope = torch.maximum(motion.diff(dim=-1).abs().flatten(1).amax(1), motion.diff(dim=-2).abs().flatten(1).amax(1))
+    return (0.7 / slope.clamp(min=1e-6)).clamp(max=1)
+
+
+def _recolour(g: torch.Generator, pixels: Tensor) -> Tensor:
+    """The query's light and colour have nothing to do with the exemplar's."""
+    b = len(pixels)
+    grey = pixels.mean(1, keepdim=True)
+    mix = torch.where(_rand(g, b, 1, 1, 1) < 0.15, torch.zeros(1), 0.6 + 0.8 * _rand(g, b, 1, 1, 1))
+    gain = (0.7 + 0.6 * _rand(g, b, 1, 1, 1)) * (0.9 + 0.2 * _rand(g, b, 3, 1, 1))
+    return ((grey + (pixels - grey) * mix) * gain).clamp(0, 1)
+
+
+def _rand(g: torch.Generator, *shape: int) -> Tensor:
+    return torch.rand(shape, generator=g)
+
+
+def _grid(n: int) -> Tensor:
+    axis = torch.arange(n, dtype=torch.float32)
+    return torch.stack(torch.meshgrid(axis, axis, indexing="xy"))[None]
+
+
+def _flip_field(field: Tensor, flip: Tensor) -> Tensor:
+    mirrored = field.flip(-1) * torch.tensor([-1.0, 1.0]).view(2, 1, 1)
+    return torch.where(flip.view(-1, 1, 1, 1), mirrored, field)
+
+
+def _flip_points(points: Tensor, flip: Tensor, n: int) -> Tensor:
+    mirrored = points[:, list(MIRROR_130)]
+    mirrored = torch.stack([n - 1 - mirrored[..., 0], mirrored[..., 1]], dim=-1)
+    return torch.where(flip.view(-1, 1, 1), mirrored, points)
+
+
+def _flip_pixels(pixels: Tensor, flip: Tensor) -> Tensor:
+    pixels = pixels.float() / 255
+    return torch.where(flip.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
