@@ -7,5 +7,7 @@ and not inside `comfy_entrypoint`, because ComfyUI prints a full traceback only 
 
 import sys
 
+WEB_DIRECTORY = "./nodes/web"  # help pages of the nodes
+
 if __package__ and "folder_paths" in sys.modules:
     from .nodes import comfy_entrypoint  # noqa: F401

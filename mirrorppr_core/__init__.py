@@ -1,0 +1,20 @@
+"""The method, in reading order. Knows torch; knows nothing of ComfyUI.
+
+    pipeline.py      what a user sees: extract an operation, apply it
+    extractor.py     before + after -> Operation                operation.py  what an Operation holds
+    editor.py        Operation + photo -> Field -> photo        faces.py      whose face
+
+    locator.py       photo -> faces and landmarks               landmarks.py, locator_nets.py
+    views.py         the canonical face view                    unfold.py     no motion folds the face
+    motion.py        before + after -> measured motion          motion_solver.py, motion_clean.py
+    fields.py        arithmetic of displacement                 apply.py      a Field on a large photo
+
+    mae.py, rformer.py, connector.py, dit.py, field_dit.py      the networks; vit.py: their common layer
+    lora.py, flow.py, codecs.py                                 adapters, flow matching, what a latent is
+    config.py, checkpoint.py                                    settings and files of a matched set
+
+    warping.py       simulated retouching (LLW)                 llw_operations.py, llw_exact.py, llw_official.py
+    metrics.py, images.py, photo_files.py, cli.py               scores, checks, files, command line
+
+Import from the files themselves; this one imports nothing.
+"""

@@ -92,6 +92,12 @@ def load_part(path: Path, part: str) -> Part:
             f"{path.name} has format version {metadata.get('version')}, this code reads {FORMAT_VERSION}: update "
             "the node pack or use weights of its release"
         )
+    if not {"config", "set_hash"} <= metadata.keys():
+        raise ValueError(f"{path.name} lacks config or set_hash in its header: download or copy it again")
+    if not all(bool(torch.isfinite(v).all()) for v in state.values()):
+        raise ValueError(
+            f"{path.name} contains NaN or infinite weights: the file is damaged, download or copy it again"
+        )
     return Part(state, ModelConfig.from_json(metadata["config"]), metadata["set_hash"])
 
 
@@ -165,8 +171,6 @@ def _filled(module: nn.Module, state: dict[str, Tensor], name: str) -> nn.Module
             f"{name} does not fit: {len(missing)} tensors missing {missing[:2]}, {len(foreign)} unknown {foreign[:2]}, "
             f"{len(wrong)} of another shape {wrong[:2]}. It belongs to another model or release."
         )
-    if not all(bool(torch.isfinite(v).all()) for v in state.values()):
-        raise ValueError(f"{name} contains NaN or infinite weights: the file is damaged, download or copy it again")
     module.load_state_dict(state)
     return module.eval().requires_grad_(False)
 

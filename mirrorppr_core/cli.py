@@ -61,7 +61,7 @@ def _retouch(options: argparse.Namespace) -> dict[str, Any]:
     config = RetouchConfig(
         strength=options.strength, num_steps=options.steps, seed=options.seed, face=options.face
     )
-    targets = _targets(options.query, options.out)
+    targets = _targets(options.query, options.out, keep=(options.before, options.after))
     began = time.perf_counter()
     before, after = read_photo(options.before), read_photo(options.after)
     model = MirrorPPR.from_folder(options.weights)
@@ -104,8 +104,8 @@ def _one(model: MirrorPPR, operation: Operation, config: RetouchConfig, query: P
     }
 
 
-def _targets(queries: list[Path], out: Path) -> list[tuple[Path, Path]]:
-    """Each query with its result file. Refuses missing queries, name clashes and results over their own query."""
+def _targets(queries: list[Path], out: Path, *, keep: tuple[Path, Path]) -> list[tuple[Path, Path]]:
+    """Each query with its result file. Refuses missing queries, name clashes and results over any of the inputs."""
     missing = [str(q) for q in queries if not q.is_file()]
     if missing:
         raise FileNotFoundError(f"no such file: {', '.join(missing)}. Check the paths; nothing was written.")
@@ -117,8 +117,8 @@ def _targets(queries: list[Path], out: Path) -> list[tuple[Path, Path]]:
                 f"{targets[target]} and {query} would both be written to {target}: rename one, or run them into "
                 "two folders"
             )
-        if target.exists() and target.resolve() == query.resolve():
-            raise ValueError(f"the result would replace the query {query}: choose another --out folder")
+        if target.exists() and target.resolve() in {path.resolve() for path in (*queries, *keep)}:
+            raise ValueError(f"the result for {query} would replace {target}: choose another --out folder")
         targets[target] = query
     return [(query, target) for target, query in targets.items()]
 

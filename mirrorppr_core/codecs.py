@@ -9,8 +9,9 @@ Shapes: B batch, N view cells a side.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
+
+from .fields import length
 
 # Below the first share of the scale a motion is noise and becomes zero; above the second it is untouched.
 _GATE = (0.015, 0.045)
@@ -19,8 +20,8 @@ _STRONGEST_SHARE = 0.05
 
 def motion_scale(motion: Tensor) -> Tensor:
     """(B, 2, N, N) cells -> (B, 1, 1, 1) cells; zero where nothing moves."""
-    length = motion.norm(dim=1).flatten(1)
-    strongest = length.topk(max(1, int(length.shape[1] * _STRONGEST_SHARE)), dim=1).values
+    lengths = length(motion).flatten(1)
+    strongest = lengths.topk(max(1, int(lengths.shape[1] * _STRONGEST_SHARE)), dim=1).values
     return strongest.mean(dim=1).view(-1, 1, 1, 1)
 
 
@@ -34,5 +35,5 @@ class FieldCodec:
     def decode(self, latent: Tensor, scale: Tensor) -> Tensor:
         """Latent -> (B, 2, N, N) cells, negligible motion exactly zero."""
         low, high = _GATE
-        gate = ((latent.norm(dim=1, keepdim=True) - low) / (high - low)).clamp(0, 1)
+        gate = ((length(latent) - low) / (high - low)).clamp(0, 1)
         return latent * scale * (gate * gate * (3 - 2 * gate))

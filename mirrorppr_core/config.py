@@ -88,7 +88,7 @@ class DiTConfig:
     head_dim: int = 32
     text_width: int = 128
     rope_axes: tuple[int, int, int] = (8, 12, 12)
-    grid: int = 16  # image tokens a side
+    grid: int = 8  # image tokens a side
     stem_channels: int = 24
 
     def __post_init__(self) -> None:
@@ -127,9 +127,10 @@ class ModelConfig:
     lora: LoRAConfig = field(default_factory=LoRAConfig)
 
     def __post_init__(self) -> None:
-        _need_divisible("view size", self.view.size, "DiT grid", self.dit.grid)
+        _need_divisible("view size", self.view.size, "twice the DiT grid", 2 * self.dit.grid)
         _need_divisible("view size", self.view.size, "MAE grid", self.mae.grid)
-        _need_divisible("DiT grid", self.dit.grid, "MAE grid", self.mae.grid)
+        if self.mae.grid != self.dit.grid:
+            raise ValueError(f"MAE grid {self.mae.grid} and DiT grid {self.dit.grid} must be equal: tokens are added")
         if self.connector.output != self.dit.text_width:
             raise ValueError(f"connector output {self.connector.output} must be DiT text_width {self.dit.text_width}")
         if self.connector.width != self.rformer.width:

@@ -131,7 +131,7 @@ class DualStreamDiT(nn.Module):
     """Image tokens, text tokens and a time to one output per image token.
 
     image: (B, L, in_channels), L = height * width of the token grid, row by row.  text: (B, T, text_width).
-    t: (B,) in [0, 1].  Returns (B, L, out_channels).
+    t: (B,) in [0, 1].  extra: (B, width) added to the time embedding, or None.  Returns (B, L, out_channels).
     """
 
     def __init__(self, config: DiTConfig, *, in_channels: int, out_channels: int):
@@ -152,10 +152,14 @@ class DualStreamDiT(nn.Module):
         nn.init.zeros_(self.norm_out.linear.weight)
         nn.init.zeros_(self.norm_out.linear.bias)
 
-    def forward(self, *, image: Tensor, text: Tensor, t: Tensor, height: int, width: int) -> Tensor:
+    def forward(
+        self, *, image: Tensor, text: Tensor, t: Tensor, height: int, width: int, extra: Tensor | None = None
+    ) -> Tensor:
         rope = rope_table(self.config.rope_axes, text_length=text.shape[1], height=height, width=width)
         rope = rope.to(image.device)
         time = self.time_text_embed.timestep_embedder(t)
+        if extra is not None:
+            time = time + extra
         image, text = self.img_in(image), self.txt_in(self.txt_norm(text))
         for block in self.transformer_blocks:
             image, text = block(image=image, text=text, time=time, rope=rope)

@@ -102,6 +102,9 @@ class FieldEditor:
                 "extractor, connector and DiT must come from one set. Extract the operation again with this set."
             )
         height, width = query.shape[-2:]
+        if region is not None and region.shape != query.shape[-2:]:
+            (rh, rw), fix = region.shape[-2:], "paint or resize the mask at the query's size"
+            raise ValueError(f"the mask is {rw}x{rh} but the query is {width}x{height}: {fix}")
         faces = choose(locate(self.locator, query), config.face, region=region)
         field = Field.zero(height, width)
         if not operation.is_identity and config.strength != 0:

@@ -30,7 +30,7 @@ from .views import CanonicalView, FaceView
 # Motion is measured on a crop brought near this resolution. Finer is lost on the view; on coarser crops the estimator's
 # grid skips over eyes and lips (measured on a 92 px face: relative error 0.65 as is, 0.11 on the crop enlarged 3 times).
 _MEASURE_PX_PER_CELL = 8.0
-_SAME_PHOTO = 0.5  # correlation of fine detail; retouched copies reach 0.8 and more, other photos about 0.1
+_SAME_PHOTO = 0.5  # correlation of fine detail; retouched copies measure 0.7 to 1, other photos below 0.2
 _VISIBLE = 6 / 255  # a change of colour that counts
 _CHECK_SIDE = 512
 
@@ -62,8 +62,8 @@ class OperationExtractor:
         Raises ValueError on pictures that cannot be a pair. A pair without change gives an identity operation.
         """
         before, after = exemplar.before, exemplar.after
-        check_pair(before, after)
-        person = self._person(before, after, face)
+        overview = check_pair(before, after)
+        person = self._person(before, overview, face)
         view = self.view.fit(person.landmarks)
         box, factor = _view_box(view, before), _measure_factor(view.pixels_per_cell)
         left, top, right, bottom = box
@@ -78,17 +78,16 @@ class OperationExtractor:
             motion=motion,
             shape=view.shape,
             set_hash=self.set_hash,
-            largest_px=float(displacement.norm(dim=1).amax()) * factor,
-            notes=_notes(before, after, box, moved=bool((motion != 0).any())),
+            largest_px=float(motion.norm(dim=1).amax()) * view.pixels_per_cell,
+            notes=_notes(overview, box, moved=bool((motion != 0).any())),
         )
 
-    def _person(self, before: Tensor, after: Tensor, face: str) -> Face:
+    def _person(self, before: Tensor, overview: Overview, face: str) -> Face:
         faces = locate(self.locator, before)
         if face != "only" or len(faces) < 2:
             return choose(faces, face)[0]
-        factor = -(-max(before.shape[-2:]) // _CHECK_SIDE)
-        change = (reduce(after, factor) - reduce(before, factor)).abs().mean(dim=1)[0]
-        amounts = [_inside_box(change, f.box, factor) for f in faces]
+        change = (overview.after - overview.before).abs().mean(dim=1)[0]
+        amounts = [_inside_box(change, f.box, overview.factor) for f in faces]
         ranked = sorted(zip(amounts, faces, strict=True), key=lambda pair: -pair[0])
         if ranked[1][0] > 0.3 * ranked[0][0]:
             raise ValueError(
@@ -102,7 +101,16 @@ class OperationExtractor:
         return self.rformer(self.mae(before), self.mae(after), torch.cat([scaled, shape], dim=1))
 
 
-def check_pair(before: Tensor, after: Tensor) -> None:
+@dataclass(frozen=True)
+class Overview:
+    """The pair reduced by a whole factor, for questions about the pictures as a whole. (1, 3, h, w) each."""
+
+    before: Tensor
+    after: Tensor
+    factor: int
+
+
+def check_pair(before: Tensor, after: Tensor) -> Overview:
     """Raise ValueError unless the two can be one photo before and after retouching."""
     check_photo(before, "exemplar before")
     check_photo(after, "exemplar after")
@@ -112,20 +120,25 @@ def check_pair(before: Tensor, after: Tensor) -> None:
             f"exemplar before is {w}x{h} but after is {aw}x{ah}: both must be the same photo at the same size. "
             "Export the retouched photo at the original's size, uncropped."
         )
-    likeness = same_photo(before, after)
+    factor = -(-max(before.shape[-2:]) // _CHECK_SIDE)
+    overview = Overview(reduce(before, factor), reduce(after, factor), factor)
+    likeness = same_photo(overview.before, overview.after)
     if likeness < _SAME_PHOTO:
         raise ValueError(
             f"exemplar before and after do not look like the same photo (detail correlation {likeness:.2f}, a "
-            "retouched copy has 0.8 or more). Use one photo and its retouched copy, not two photos of a person."
+            "retouched copy has 0.7 or more). Use one photo and its retouched copy, not two photos of a person."
         )
+    return overview
 
 
 def same_photo(before: Tensor, after: Tensor) -> float:
-    """Correlation of medium detail in two pictures of one size: brightness, colour and slight blur do not matter."""
-    factor = max(1, -(-max(before.shape[-2:]) // 384))
+    """Correlation of medium detail in two small pictures: brightness, colour and slight blur do not matter.
+
+    before, after: (1, 3, h, w), about 512 pixels on the longer side.
+    """
     detail = []
     for image in (before, after):
-        grey = reduce(image, factor).mean(dim=1, keepdim=True)
+        grey = image.mean(dim=1, keepdim=True)
         fine = F.avg_pool2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
         coarse = F.avg_pool2d(F.pad(grey, (8, 8, 8, 8), mode="replicate"), 17, stride=1)
         detail.append((fine - coarse).flatten())
@@ -135,16 +148,15 @@ def same_photo(before: Tensor, after: Tensor) -> float:
     return float((a * b).sum() / (a.norm() * b.norm()).clamp(min=1e-9))
 
 
-def _notes(before: Tensor, after: Tensor, box: tuple[int, int, int, int], *, moved: bool) -> tuple[str, ...]:
-    factor = -(-max(before.shape[-2:]) // _CHECK_SIDE)
-    change = (reduce(after, factor) - reduce(before, factor)).abs().amax(dim=1)[0] > _VISIBLE
+def _notes(overview: Overview, box: tuple[int, int, int, int], *, moved: bool) -> tuple[str, ...]:
+    change = (overview.after - overview.before).abs().amax(dim=1)[0] > _VISIBLE
     total = int(change.sum())
     if not moved and total == 0:
         return ("no change found between before and after: this operation leaves every photo as it is",)
     if not moved:
         return ("before and after differ, but nothing on the face moved: only changes of shape are transferred, "
                 "not of colour or skin. This operation leaves every photo as it is.",)  # fmt: skip
-    left, top, right, bottom = (v // factor for v in box)
+    left, top, right, bottom = (v // overview.factor for v in box)
     change[top : bottom + 1, left : right + 1] = False
     outside = int(change.sum()) / max(1, total)
     if outside > 0.1:

@@ -1,13 +1,18 @@
 """Mini's field network: the dual-stream DiT between a convolutional stem and head, predicting a motion field.
 
-    cells: noisy field | copied motion | query shape | exemplar shape  --stem-->  16 x 16 tokens + query features
-           --DiT (text stream: operation)-->  head(tokens, stem)  -->  correction;   x_0 = copied motion + correction
+    cells: noisy field | copied motion | query shape | exemplar shape  --stem-->  8 x 8 tokens + query features
+           --DiT (text stream: operation; modulation: both face shapes)-->  head  -->  gain g, shift w, rest r
 
-The start is the exemplar's motion copied through the canonical view, which is already right for many operations;
-the network corrects it for this face (thicker lips move further). A fresh network corrects by exactly zero, so an
-untrained Mini is the training-free copy. All fields are in units of the operation's own scale (codecs.py), which
-makes a weak and a strong operation look alike. Shapes: B batch, N cells a side, G image
-tokens a side, Q operation tokens.
+    x_0(u) = exp(g(u)) * copied(u + w(u)) + r(u)
+
+The start is the exemplar's motion copied through the canonical view, which is already right for many operations. What
+changes from face to face is mostly how far things move (a longer upper lip lets the mouth move further) and a little
+where, so the network answers with a gain, a shift and a rest; from a free correction alone it learns far slower. A
+fresh network answers zero to all three, so an untrained Mini is the training-free copy. The answer lives on every second
+cell: detail finer than that comes from the copied motion itself. Fields are in units of the operation's own scale
+(codecs.py), which makes a weak and a strong operation look alike.
+
+Shapes: B batch, N cells a side, G image tokens a side, Q operation tokens.
 """
 
 from __future__ import annotations
@@ -20,8 +25,12 @@ from torch import Tensor, nn
 
 from .config import ModelConfig
 from .dit import DualStreamDiT
+from .fields import pixel_grid, sample
 
 _INPUT_CHANNELS = 8  # noisy 2, copied 2, query shape 2, exemplar shape 2
+_OUTPUT_CHANNELS = 6  # gain 2, shift 2, rest 2
+_GEOMETRY_GRID = 16  # face shapes are seen as a whole at this resolution
+_MAX_LOG_GAIN = 1.5
 
 
 @dataclass(frozen=True)
@@ -29,7 +38,7 @@ class FieldCondition:
     """What the network sees besides the noisy field.
 
     copied: (B, 2, N, N) scaled motion.  query_shape, exemplar_shape: (B, 2, N, N) cells.
-    features: (B, M * M, D_mae) of the query, M MAE patches a side.
+    features: (B, G * G, D_mae) of the query.
     """
 
     copied: Tensor
@@ -45,16 +54,19 @@ class FieldDiT(nn.Module):
         super().__init__()
         dit, channels = config.dit, config.dit.stem_channels
         self.grid = dit.grid
-        self.patch = config.view.size // dit.grid
-        self.stem = nn.Conv2d(_INPUT_CHANNELS, channels, 3, padding=1)
+        self.patch = config.view.size // (2 * dit.grid)  # half cells a token spans
+        self.stem = nn.Conv2d(_INPUT_CHANNELS, channels, 4, stride=2, padding=1)
         self.to_tokens = nn.Conv2d(channels, dit.width, self.patch, stride=self.patch)
         self.feature_norm = nn.LayerNorm(config.mae.width)
         self.feature_in = nn.Linear(config.mae.width, dit.width)
-        self.dit = DualStreamDiT(dit, in_channels=dit.width, out_channels=channels * self.patch**2 // 2)
+        self.dit = DualStreamDiT(dit, in_channels=dit.width, out_channels=channels * self.patch**2)
+        self.geometry_in = nn.Sequential(
+            nn.Linear(4 * _GEOMETRY_GRID**2, dit.width), nn.SiLU(), nn.Linear(dit.width, dit.width)
+        )
         self.head = nn.Sequential(
-            nn.Conv2d(channels + channels // 2, channels, 3, padding=1),
+            nn.Conv2d(2 * channels, channels, 3, padding=1),
             nn.GELU(approximate="tanh"),
-            nn.Conv2d(channels, 2, 3, padding=1),
+            nn.Conv2d(channels, _OUTPUT_CHANNELS, 3, padding=1),
         )
         nn.init.zeros_(self.head[2].weight)
         nn.init.zeros_(self.head[2].bias)
@@ -62,18 +74,16 @@ class FieldDiT(nn.Module):
     def forward(self, *, noisy: Tensor, condition: FieldCondition, tokens: Tensor, t: Tensor) -> Tensor:
         """noisy: (B, 2, N, N), tokens: (B, Q, text_width), t: (B,). Returns x_0 (B, 2, N, N)."""
         cells = torch.cat([noisy, condition.copied, condition.query_shape, condition.exemplar_shape], dim=1)
-        stem = F.gelu(self.stem(cells), approximate="tanh")  # (B, C, N, N)
+        stem = F.gelu(self.stem(cells), approximate="tanh")  # (B, C, N / 2, N / 2)
         image = self.to_tokens(stem).flatten(2).transpose(1, 2)  # (B, G * G, D)
-        image = image + self._features(condition.features)
-        out = self.dit(image=image, text=tokens, t=t, height=self.grid, width=self.grid)
-        out = out.transpose(1, 2).reshape(out.shape[0], -1, self.grid, self.grid)
-        fine = F.pixel_shuffle(out, self.patch)  # (B, C / 2, N, N)
-        return condition.copied + self.head(torch.cat([stem, fine], dim=1))
-
-    def _features(self, features: Tensor) -> Tensor:
-        """Query features on the token grid. (B, M * M, D_mae) -> (B, G * G, D)."""
-        projected = self.feature_in(self.feature_norm(features))
-        side = int(projected.shape[1] ** 0.5)
-        grid = projected.transpose(1, 2).unflatten(2, (side, side))
-        grid = F.interpolate(grid, size=(self.grid, self.grid), mode="bilinear", align_corners=False)
-        return grid.flatten(2).transpose(1, 2)
+        image = image + self.feature_in(self.feature_norm(condition.features))
+        geometry = torch.cat([condition.query_shape, condition.exemplar_shape], dim=1)
+        geometry = self.geometry_in(F.adaptive_avg_pool2d(geometry, _GEOMETRY_GRID).flatten(1))
+        out = self.dit(image=image, text=tokens, t=t, height=self.grid, width=self.grid, extra=geometry)
+        out = out.transpose(1, 2).unflatten(2, (self.grid, self.grid))
+        fine = F.pixel_shuffle(out, self.patch)  # (B, C, N / 2, N / 2)
+        answer = self.head(torch.cat([stem, fine], dim=1))
+        answer = F.interpolate(answer, scale_factor=2, mode="bilinear", align_corners=False)  # (B, 6, N, N)
+        gain, shift, rest = answer.chunk(3, dim=1)
+        copied = sample(condition.copied, pixel_grid(*shift.shape[-2:]) + shift, mode="bilinear")
+        return (_MAX_LOG_GAIN * torch.tanh(gain)).exp() * copied + rest

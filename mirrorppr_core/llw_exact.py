@@ -147,7 +147,8 @@ def _draw_ring(points: Tensor, radius: float, sigma: float) -> RingMask:
     places = corner[:, None] + centres * pixel.view(-1, 1, 1)
     normals = _hull_normals(points)
     reach = (points @ normals).amax(1, keepdim=True)  # (B, 1, D)
-    beyond = (places @ normals - reach).amax(-1)  # (B, R * R)
+    one_by_one = zip(places.split(1), normals.split(1), reach.split(1), strict=True)  # a face fits the cache, 32 do not
+    beyond = torch.cat([(place @ normal - limit).amax(-1) for place, normal, limit in one_by_one])  # (B, R * R)
     filled = (0.5 - beyond / pixel[:, None]).clamp(0, 1).unflatten(1, (_RASTER, _RASTER))
     steps = torch.arange(_RASTER, device=points.device)
     offsets = (steps[:, None] - steps) * pixel.view(-1, 1, 1)  # (B, R, R) px

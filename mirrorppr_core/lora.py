@@ -47,11 +47,16 @@ def merge(module: nn.Module, state: dict[str, Tensor], config: LoRAConfig, *, st
             f"LoRA: {len(unknown)} of {len(names)} layers do not exist in this DiT (first: {unknown[0]}). "
             "The LoRA belongs to another model."
         )
-    for name in names:
-        down, up = state[f"{name}.lora_A.weight"], state[f"{name}.lora_B.weight"]
+    factors = {name: (state[f"{name}.lora_A.weight"], state[f"{name}.lora_B.weight"]) for name in names}
+    for name, (down, up) in factors.items():
+        needed = (config.rank, layers[name].in_features), (layers[name].out_features, config.rank)
+        if (down.shape, up.shape) != needed:
+            raise ValueError(
+                f"LoRA: {name} has factors {tuple(down.shape)} and {tuple(up.shape)}, this DiT needs {needed[0]} and "
+                f"{needed[1]}. The LoRA belongs to another model."
+            )
+    for name, (down, up) in factors.items():
         weight = layers[name].weight
-        if up.shape[0] != weight.shape[0] or down.shape[1] != weight.shape[1]:
-            raise ValueError(f"LoRA: {name} is {up.shape[0]}x{down.shape[1]}, the DiT needs {tuple(weight.shape)}")
         weight += strength * config.alpha / config.rank * (up.float() @ down.float()).to(weight)
     return len(names)
 

@@ -9,6 +9,8 @@ that nowhere explain the target better than standing still does (a relit flat ba
 Works on the estimator's grid: u (B, 2, h, w), one node per `stride` pixels, motion in pixels.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,7 +21,7 @@ MAX_SHIFT_PX = 2.0  # a global part beyond these is not a resaving artefact; lea
 MAX_SLOPE = 0.004
 NOTABLE_PX = 0.15  # a global part longer than this may hold in a rectangle only
 MIN_NOISE_PX, MAX_NOISE_PX = 0.015, 0.125
-REACH = 24  # nodes
+REACH = 24  # nodes that motion may go on from where it was seen, fading over the second half
 GATE_FROM, GATE_TO = 4.0, 10.0  # times the noise: still below the first, fully kept above the second
 
 
@@ -68,15 +70,20 @@ def affine_motion(affine: Tensor, positions: Tensor) -> Tensor:
     return a[:, :, 0] * x + a[:, :, 1] * y + a[:, :, 2]
 
 
+def resize_affine(affine: Tensor, size: tuple[int, int], new_size: tuple[int, int]) -> Tensor:
+    """The same affine motion (B, 2, 3) on the same picture at another (height, width)."""
+    scale = affine.new_tensor([new_size[1] / size[1], new_size[0] / size[0]])  # x, y
+    slope, shift = affine[..., :2], affine[..., 2]
+    # old pixel = (pixel + 0.5) / scale - 0.5, so the origin moves as well
+    shift = shift + slope @ (0.5 / scale - 0.5)
+    return torch.cat([slope / scale * scale[:, None], (shift * scale)[..., None]], dim=-1)
+
+
 def _smooth(grid: Tensor) -> Tensor:
-    """Gaussian of 2 nodes: eight rounds of [1 2 1]."""
-    taps = torch.tensor([1.0])
-    for _ in range(16):
-        taps = (F.pad(taps, (0, 1)) + F.pad(taps, (1, 0))) / 2
-    taps = taps.to(grid)
-    planes = F.pad(grid.transpose(0, 1), (8, 8, 8, 8), mode="replicate")
-    planes = F.conv2d(F.conv2d(planes, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))
-    return planes.transpose(0, 1)
+    """Gaussian of 2 nodes: eight rounds of [1 2 1] / 4, as one filter of binomials."""
+    taps = grid.new_tensor([math.comb(16, k) for k in range(17)]) / 2**16
+    planes = F.pad(grid.flatten(0, 1)[:, None], (8, 8, 8, 8), mode="replicate")  # (2B, 1, h, w)
+    return F.conv2d(F.conv2d(planes, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1)).view_as(grid)
 
 
 def fit_global(grid: Tensor, certainty: Tensor, *, height: int, width: int, stride: int) -> Tensor:
@@ -125,15 +132,15 @@ def _fit_one(nodes: Tensor, motion: Tensor, certainty: Tensor, height: int, widt
     closing_in = (0.5, 0.4, 0.3, 0.3, 0.2, 0.2, 0.2, 0.15, 0.1)
     candidates = [
         zero,
-        _robust_fit(basis, u, c, common, closing_in, num_translation=2).clamp(-limit, limit),
-        _robust_fit(basis, u, c, zero, everything).clamp(-limit, limit),
+        robust_fit(basis, u, c, common, closing_in, num_translation=2).clamp(-limit, limit),
+        robust_fit(basis, u, c, zero, everything).clamp(-limit, limit),
     ]
     best = max(candidates, key=lambda p: float(agreeing(p, 0.1).sum()))
 
     moving = c * (u.norm(dim=1) > 0.05)
     if best.abs().max() < 0.1 and moving.sum() > 0.1 * c.sum():
         # Perhaps only a rectangle was resaved: then most of what moves at all moves by one affine.
-        p = _robust_fit(basis, u, moving, zero, everything).clamp(-limit, limit)
+        p = robust_fit(basis, u, moving, zero, everything).clamp(-limit, limit)
         close = (u - basis @ p).norm(dim=1) < 0.15
         if (moving * close).sum() > 0.55 * moving.sum() and (basis @ p).norm(dim=1).max() > 0.25:
             best = p
@@ -151,10 +158,13 @@ def _commonest_translation(u: Tensor, weight: Tensor) -> Tensor:
     return (u.new_tensor([winner // 40, winner % 40]) + 0.5) * 0.1 - 2
 
 
-def _robust_fit(
+def robust_fit(
     basis: Tensor, u: Tensor, weight: Tensor, start: Tensor, scales: tuple[float, ...], num_translation: int = 0
 ) -> Tensor:
-    """Reweighted least squares while the inlier scale (px) shrinks; the first few fit the shift alone."""
+    """Reweighted least squares while the inlier scale (px) shrinks; the first few fit the shift alone.
+
+    basis: (N, 3) = x, y, 1.  u: (N, 2).  weight: (N,).  Returns (3, 2): u ~ basis @ it.
+    """
     p = start
     for i, scale in enumerate(scales):
         error = (u - basis @ p).square().sum(dim=1)

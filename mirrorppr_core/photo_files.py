@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-_READABLE_MODES = {"RGB": "RGB", "RGBA": "RGBA", "L": "RGB", "LA": "RGBA", "P": "RGBA", "1": "RGB"}
+_READABLE_MODES = {"RGB": "RGB", "RGBA": "RGBA", "L": "RGB", "LA": "RGBA", "P": "RGB", "1": "RGB"}
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ def read_photo(path: Path) -> Photo:
                     "save it as an 8-bit RGB picture (PNG, JPEG or TIFF) and try again"
                 )
             mode = _READABLE_MODES[picture.mode]
-            if picture.mode == "P" and "transparency" not in picture.info:
-                mode = "RGB"
+            if picture.mode in ("P", "RGB", "L", "1"):  # alpha, if any, is a transparent colour
+                mode = "RGBA" if "transparency" in picture.info else "RGB"
             icc_profile = picture.info.get("icc_profile")
             array = np.array(ImageOps.exif_transpose(picture).convert(mode))
     except (UnidentifiedImageError, OSError, SyntaxError) as error:

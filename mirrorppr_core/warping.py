@@ -72,17 +72,15 @@ def apply_llw(
     size = tuple(image.shape[-2:])
     total = torch.zeros(1, 2, *size)
     result = image
-    pixels = (image[0] * 255).round().long().permute(1, 2, 0)  # (H, W, 3), used by official mode
     for index, (name, strength) in enumerate(steps):
         step = llw_displacement(mesh, size, operation=name, strength=strength, mode=mode)
         total = compose(total, step.displacement)
+        is_last = index + 1 == len(steps)
         if mode == "official":
-            positions = (pixel_grid(*size) + step.deformation)[0]
-            pixels = llw_official.blend(pixels, positions, step.mask[0, 0])
-            result = pixels.permute(2, 0, 1)[None].to(image.dtype) / 255
-        else:
+            result = _blend_bytes(result, step)
+        elif is_last or find_mesh:
             result = warp(image, total)
-        if index + 1 < len(steps):
+        if not is_last:
             mesh = find_mesh(result) if find_mesh else _follow_dense(mesh, step.displacement)
     return LLWImage(image=result, displacement=total)
 
@@ -161,6 +159,14 @@ def _official(mesh: Tensor, size: tuple[int, int], operation: LLWOperation, stre
     rings = [ring[0].long() for ring in operation.mask_rings(integers)]
     mask = llw_official.feather_mask(rings, *size, kernel_size=int(min(size) * llw_official.BLUR_RATIO) | 1)
     return LLWResult(deformation=positions[None] - pixel_grid(*size), mask=mask[None, None])
+
+
+def _blend_bytes(image: Tensor, step: LLWResult) -> Tensor:
+    """One published operation, bytes in and bytes out: (1, 3, H, W) multiples of 1/255."""
+    pixels = (image[0] * 255).round().long().permute(1, 2, 0)  # (H, W, 3)
+    positions = (pixel_grid(*image.shape[-2:]) + step.deformation)[0]
+    blended = llw_official.blend(pixels, positions, step.mask[0, 0])
+    return blended.permute(2, 0, 1)[None].to(image.dtype) / 255
 
 
 def _follow_dense(mesh: Tensor, displacement: Tensor) -> Tensor:

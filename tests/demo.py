@@ -33,7 +33,7 @@ from mirrorppr_core.warping import apply_llw  # noqa: E402
 
 FOLDER = ROOT / "demo"
 WORKFLOW = ROOT / "workflows" / "api" / "retouch_from_exemplar.json"
-LOCATOR = ROOT / "mirrorppr_core" / "weights" / "locator.safetensors"
+LOCATOR = ROOT / "mirrorppr_core" / "weights" / "mini" / "locator.safetensors"
 STEPS = [("eye_resize", 100), ("nose_alar", -100), ("lip_thickness", 100)]  # strong, so that a stranger sees them
 IN_WORDS = "larger eyes, narrower nose, fuller lips"
 ROLES = ("before", "after", "query")  # a LoadImage node says in its title which of them it loads

@@ -112,7 +112,7 @@ class ComfyHost:
         command += ["--base-directory", str(self.base_dir), "--database-url", f"sqlite:///{database}"]
         command += ["--disable-auto-launch", "--disable-api-nodes"]
         environment = os.environ | {
-            "OMP_NUM_THREADS": "2",  # more threads than cores make small models many times slower
+            "OMP_NUM_THREADS": "1",  # more threads than cores make small models many times slower
             "PYTHONUNBUFFERED": "1",
         }
         with open(self.log_file, "wb") as log:

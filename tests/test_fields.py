@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from synthetic import bump
 from torch.testing import assert_close
 
 from mirrorppr_core.apply import Field, apply_field
@@ -26,15 +27,6 @@ def picture(height: int = 96, width: int = 128, channels: int = 3, seed: int = 0
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(1, channels, height // 16, width // 16, generator=generator)
     return F.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
-
-
-def bump(
-    height: int, width: int, *, centre: tuple[float, float], radius: float, shift: tuple[float, float]
-) -> torch.Tensor:
-    """A smooth push with compact support: exactly zero outside the radius."""
-    away = pixel_grid(height, width) - torch.tensor(centre).view(1, 2, 1, 1)
-    weight = (1 - away.square().sum(1, keepdim=True) / radius**2).clamp_min(0) ** 2
-    return weight * torch.tensor(shift).view(1, 2, 1, 1)
 
 
 @pytest.fixture

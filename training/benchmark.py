@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mirrorppr_core.editor import Retouched, RetouchConfig
+from mirrorppr_core.editor import RetouchConfig, Retouched
 from mirrorppr_core.extractor import Exemplar
 from mirrorppr_core.fields import compose
 from mirrorppr_core.metrics import psnr, region_psnr, relative_epe, ssim
@@ -29,7 +29,14 @@ from mirrorppr_core.pipeline import MirrorPPR
 
 from .benchmark_cases import BenchmarkConfig, Case, CasePictures, build_case, list_cases, load_people, to_eight_bits
 from .benchmark_report import (
-    COPY_QUERY, MARGIN_PX, MINI, ROWS, CaseResult, Controls, Score, write_report,
+    COPY_QUERY,
+    MARGIN_PX,
+    MINI,
+    ROWS,
+    CaseResult,
+    Controls,
+    Score,
+    write_report,
 )  # fmt: skip
 
 
@@ -140,7 +147,7 @@ def _controls(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--portraits", type=Path, required=True, help="folder of portraits.csv and landmarks.npz")
-    parser.add_argument("--cases", type=int, help="run this many, evenly spread over the list; all by default")
+    parser.add_argument("--cases", type=int, help="run the first N, a fair sample; all by default")
     parser.add_argument("--controls", type=int, default=4, help="run the controls on every N-th case")
     parser.add_argument("--weights", type=Path, help="folder of a matched set; the bundled one by default")
     parser.add_argument("--out", type=Path, default=Path("training/BENCHMARK.md"))
@@ -150,7 +157,7 @@ def main() -> None:
     if arguments.cases is not None:
         if not 1 <= arguments.cases <= len(cases):
             parser.error(f"--cases {arguments.cases}: use 1 to {len(cases)}")
-        cases = [cases[i * len(cases) // arguments.cases] for i in range(arguments.cases)]
+        cases = cases[: arguments.cases]
     model = MirrorPPR.from_folder(arguments.weights) if arguments.weights else MirrorPPR.bundled()
     results = run_benchmark(model, cases, arguments.portraits, config, control_every=arguments.controls)
     report = write_report(results, config)

@@ -21,9 +21,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mirrorppr_core.fields import changed_mask, jacobian_determinant
+from mirrorppr_core.fields import changed_mask, jacobian_determinant, pixel_grid
 from mirrorppr_core.landmarks import load_landmarks
-from mirrorppr_core.warping import OPERATIONS, apply_llw
+from mirrorppr_core.warping import OPERATIONS, apply_llw, llw_sequence_at
 
 from .portraits import load_picture
 
@@ -85,10 +85,11 @@ class CasePictures:
 
 
 def load_people(portraits: Path) -> list[Person]:
-    """The eval portraits in which a face was found. portraits: folder of portraits.csv and landmarks.npz."""
+    """The eval portraits of faces in which one was found. portraits: folder of portraits.csv and landmarks.npz."""
     meshes = load_landmarks(str(portraits / "landmarks.npz"))
     with open(portraits / "portraits.csv", newline="") as handle:
-        rows = [row for row in csv.DictReader(handle) if row["split"] == "eval" and row["file"] in meshes]
+        # Bodies have the split "eval" too, in a folder of their own.
+        rows = [row for row in csv.DictReader(handle) if row["file"].startswith("eval/") and row["file"] in meshes]
     people = [Person(file=row["file"], identity=row["identity"], mesh=meshes[row["file"]]) for row in rows]
     if len({person.identity for person in people}) < 2:
         raise ValueError(f"{portraits}: need eval portraits of two people or more. Check portraits.csv")
@@ -96,7 +97,7 @@ def load_people(portraits: Path) -> list[Person]:
 
 
 def list_cases(people: list[Person], config: BenchmarkConfig, *, size: tuple[int, int] = (512, 512)) -> list[Case]:
-    """The cases: single ones first, operations and directions in turn.  size: (H, W) of the portraits."""
+    """The cases, shuffled: the first N of them are a fair sample.  size: (H, W) of the portraits."""
     generator = torch.Generator().manual_seed(config.seed)
     directions = [(name, sign) for name in OPERATIONS for sign in (1, -1)]
     plans = [(directions[i % len(directions)],) for i in range(config.num_single)]
@@ -105,7 +106,8 @@ def list_cases(people: list[Person], config: BenchmarkConfig, *, size: tuple[int
         others = [d for d in directions if d[0] != first[0]]
         # A stride that shares no factor with their number visits all of them before any twice.
         plans.append((first, others[(5 * i + i // len(directions)) % len(others)]))
-    return [_draw_case(people, plan, config, size, generator) for plan in plans]
+    order = torch.randperm(len(plans), generator=generator).tolist()
+    return [_draw_case(people, plans[i], config, size, generator) for i in order]
 
 
 def build_case(case: Case, portraits: Path, config: BenchmarkConfig) -> CasePictures:
@@ -158,6 +160,8 @@ def _draw_case(
 
 
 def _is_deliverable(mesh: Tensor, steps: tuple, config: BenchmarkConfig, size: tuple[int, int]) -> bool:
-    motion = apply_llw(torch.zeros(1, 3, *size), mesh, steps).displacement
+    spacing = min(size) / 512 * 2  # every second pixel of a 512 px portrait is enough to judge
+    grid = pixel_grid(round(size[0] / spacing), round(size[1] / spacing)) * spacing
+    motion = llw_sequence_at(grid.flatten(2)[0].T, mesh, size, steps).T.reshape(grid.shape)
     seen = float(motion.norm(dim=1).amax()) * 512 / min(size) >= config.min_motion_px
-    return seen and bool((jacobian_determinant(motion) > 0).all())
+    return seen and bool((jacobian_determinant(motion / spacing) > 0).all())

@@ -43,7 +43,7 @@ def evaluate(locator: Locator, root: Path) -> str:
     portraits = [p for p in everyone if not p.file.startswith("body/")]
     bodies = [p for p in everyone if p.file.startswith("body/")]
     lines = ["| photos | n | " + " | ".join(["NME", *PARTS, "mesh", "median", "p95", "> 8 %", "lost", "extra"]) + " |"]
-    lines.append("|---" * 14 + "|")
+    lines.append("|---" * 15 + "|")
     for name, people, share in (
         ("portraits, 512 px", portraits, None),
         ("face 45-80 % of 1024 px", portraits[::2], (0.45, 0.80)),

@@ -31,7 +31,7 @@ _SOURCES = {  # part -> (stage that trained it, prefix of its tensors there)
 def export(run: Path, locator: Path, out: Path, config: ModelConfig) -> str:
     """Returns the set hash. Loads the result once, so that a broken export fails here."""
     parts = {name: _part(run, *source) for name, source in _SOURCES.items()}
-    parts["lora"] = {_peft_name(k): v for k, v in parts["lora"].items()}
+    parts["lora"] = {disk_name(k): v for k, v in parts["lora"].items()}
     digest = hashlib.sha256()
     for name in sorted(parts):
         for key in sorted(parts[name]):
@@ -56,7 +56,7 @@ def _part(run: Path, stage: str, prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in load_file(str(path)).items() if k.startswith(prefix)}
 
 
-def _peft_name(key: str) -> str:
+def disk_name(key: str) -> str:
     """Module path inside the injected model -> name on disk: the adapter's own name is dropped, as peft does."""
     return key.replace(".lora_A.default.", ".lora_A.").replace(".lora_B.default.", ".lora_B.")
 

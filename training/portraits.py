@@ -10,6 +10,8 @@ Shapes: F faces, N cells a side, O operations.
 from __future__ import annotations
 
 import csv
+import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +61,9 @@ def load_faces(
 
     folder holds portraits.csv (file, split, identity, source) and landmarks.npz, as described in the README.
     """
-    stored = cache / f"faces_{split}_{view.size}_{view.side}_{view.smoothing}_{crop_size}.pt.npz"
+    # Everything in the table follows from these; another mean face or view must not find it.
+    key = hashlib.sha256(f"{view}{crop_size}".encode() + mean_face.numpy().tobytes()).hexdigest()[:8]
+    stored = cache / f"faces_{split}_{key}.npz"
     if not stored.exists():
         cache.mkdir(parents=True, exist_ok=True)
         _build(folder, split, mean_face, view, crop_size, stored)
@@ -81,7 +85,8 @@ def _build(folder: Path, split: str, mean_face: Tensor, view: ViewConfig, crop_s
     canonical = CanonicalView(view, mean_face)
     meshes = load_landmarks(str(folder / "landmarks.npz"))
     with open(folder / "portraits.csv", newline="") as handle:
-        rows = [r for r in csv.DictReader(handle) if r["split"] == split and r["file"] in meshes]
+        listed = [r for r in csv.DictReader(handle) if r["split"] == split and r["file"] in meshes]
+    rows = [r for r in listed if r["file"].startswith(f"{split}/")]  # body/ has faces too small for the crops
     if not rows:
         raise ValueError(f"{folder}: no portraits of split {split!r} with landmarks. Check portraits.csv")
     sources = [r["source"] for r in rows]
@@ -109,8 +114,9 @@ def _build(folder: Path, split: str, mean_face: Tensor, view: ViewConfig, crop_s
                 motion = torch.einsum("bij,bnj->bin", undo, moved).reshape(-1, 2, size, size)
                 llw[start : start + len(batch), o, s] = (motion * canonical.window).half().numpy()
         print(f"{split}: {start + len(batch)}/{len(rows)} faces", flush=True)
+    temporary = stored.with_suffix(".part.npz")
     np.savez(
-        stored,
+        temporary,
         pixels=torch.stack(pixels).numpy(),
         shapes=torch.stack(shapes).numpy(),
         points=torch.stack(points).numpy(),
@@ -118,6 +124,7 @@ def _build(folder: Path, split: str, mean_face: Tensor, view: ViewConfig, crop_s
         weight=weight.astype(np.float32),
         identity=np.array([r["identity"] for r in rows]),
     )
+    os.replace(temporary, stored)
 
 
 def load_picture(path: Path) -> Tensor:

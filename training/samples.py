@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mirrorppr_core.fields import length
 from mirrorppr_core.landmarks import (
     BROW_L,
     BROW_R,
@@ -32,6 +33,7 @@ from mirrorppr_core.landmarks import (
     NOSE,
     OVAL,
 )
+from mirrorppr_core.views import CanonicalView
 from mirrorppr_core.warping import OPERATIONS
 
 from .portraits import FaceSet
@@ -57,6 +59,7 @@ PARTS: dict[str, tuple[int, ...]] = {
 }  # fmt: skip
 _SIDED = ("eye", "brow", "eye_and_brow", "upper_lid", "eye_corner", "inner_eye_corner", "nose_wing", "mouth_corner",
           "jaw", "mandible", "cheek", "cheekbone", "temple")  # fmt: skip
+_WEAKEST_CELLS = 0.25  # part operations are at least so strong; 2 pixels at an eye distance of 128
 
 
 @dataclass
@@ -83,7 +86,7 @@ class SampleConfig:
     """How samples are drawn."""
 
     same_identity: float = 0.15  # share of self-augmented samples
-    part_share: float = 0.45  # share of samples that hold a part operation
+    part_share: float = 0.3  # share of samples that get a part operation on top; those without an LLW step always do
     landmark_noise: float = 0.018  # of the eye distance, mean error of each of both faces
     eye_distance_cells: float = 16.0
 
@@ -91,9 +94,9 @@ class SampleConfig:
 class Sampler:
     """Draws batches from a FaceSet. Every batch is a function of (seed, step) alone."""
 
-    def __init__(self, faces: FaceSet, spline: Tensor, config: SampleConfig, *, seed: int):
-        """spline: (N * N, K) CanonicalView.matrix, landmark noise to shape noise."""
-        self.faces, self.spline, self.config, self.seed = faces, spline, config, seed
+    def __init__(self, faces: FaceSet, view: CanonicalView, config: SampleConfig, *, seed: int):
+        self.faces, self.config, self.seed = faces, config, seed
+        self.spline, self.window = view.matrix, view.window  # landmark noise to shape noise; fade at the border
         self.parts = torch.zeros(len(PARTS), len(FACE_POINTS), dtype=torch.bool)
         for row, points in enumerate(PARTS.values()):
             self.parts[row, list(points)] = True
@@ -107,6 +110,9 @@ class Sampler:
         flip = _rand(g, 2, size) < 0.5
         llw, operation, strength = self._draw_llw(g, size)
         motion = [self._llw_motion(i, f, llw) for i, f in ((a, flip[0]), (b, flip[1]))]
+        # Some LLW operations fold some faces at full strength; no sample shows that. One factor for both faces.
+        safe = torch.minimum(_fold_limit(motion[0], signed=True), _fold_limit(motion[1], signed=True))
+        motion, strength = [m * safe.view(-1, 1, 1, 1) for m in motion], strength * safe[:, None]
         part = _rand(g, size) < self.config.part_share
         # A sample needs an operation: those without an LLW step get a part operation.
         part = part | (operation == 0).all(1)
@@ -114,8 +120,10 @@ class Sampler:
         shapes = [_flip_field(self.faces.shapes[i], f) for i, f in ((a, flip[0]), (b, flip[1]))]
         points = [_flip_points(self.faces.points[i], f, shapes[0].shape[-1]) for i, f in ((a, flip[0]), (b, flip[1]))]
         moved = [self._part_motion(recipe, s, p) for s, p in zip(shapes, points, strict=True)]
-        # One strength for both faces, low enough that neither folds.
-        limit = torch.minimum(_fold_limit(moved[0]), _fold_limit(moved[1])) * part.float()
+        # One strength for both faces: low enough that neither folds, high enough to be seen and measured.
+        limit = torch.minimum(_fold_limit(moved[0]), _fold_limit(moved[1]))
+        strongest = torch.maximum(*(length(m).flatten(1).amax(1) for m in moved))
+        limit = limit * (_WEAKEST_CELLS / strongest.clamp(min=1e-3)).clamp(min=1) * part.float()
         exemplar, query = (m + limit.view(-1, 1, 1, 1) * p for m, p in zip(motion, moved, strict=True))
         operation[part, 2], strength[part, 2] = len(OPERATIONS) + 1, 1.0
 
@@ -185,7 +193,7 @@ class Sampler:
         flipped = straight.flip(-1) * torch.tensor([-1.0, 1.0]).view(2, 1, 1)
         flipped = flipped + torch.tensor([n - 1.0, 0.0]).view(2, 1, 1)
         other = self._one_side(recipe, flipped, mirrored).flip(-1) * torch.tensor([-1.0, 1.0]).view(2, 1, 1)
-        return motion + other * recipe["both"].view(-1, 1, 1, 1)
+        return (motion + other * recipe["both"].view(-1, 1, 1, 1)) * self.window
 
     def _one_side(self, recipe: dict[str, Tensor], straight: Tensor, points: Tensor) -> Tensor:
         inside = self.parts[recipe["part"]][..., None]  # (B, K, 1)
@@ -214,15 +222,15 @@ class Sampler:
 
     def _measured(self, g: torch.Generator, motion: Tensor) -> Tensor:
         """What dense motion estimation would have returned: a little smoother, gated, with slow errors."""
-        strongest = motion.norm(dim=1).flatten(1).amax(1).view(-1, 1, 1, 1)
+        strongest = length(motion).flatten(1).amax(1).view(-1, 1, 1, 1)
         blurred = F.avg_pool2d(F.pad(motion, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
         amount = 0.5 * _rand(g, len(motion), 1, 1, 1)
         motion = motion * (1 - amount) + blurred * amount
         slow = F.interpolate(torch.randn(len(motion), 2, 9, 9, generator=g), size=motion.shape[-2:], mode="bicubic")
         motion = motion + slow * 0.04 * strongest * _rand(g, len(motion), 1, 1, 1) * (motion != 0)
         floor = 0.04 * strongest * _rand(g, len(motion), 1, 1, 1)
-        length = motion.norm(dim=1, keepdim=True)
-        gate = ((length - floor) / (1.5 * floor + 1e-6)).clamp(0, 1)
+        moved = length(motion)
+        gate = ((moved - floor) / (1.5 * floor + 1e-6)).clamp(0, 1)
         return motion * gate * gate * (3 - 2 * gate)
 
 
@@ -242,10 +250,17 @@ def _shift(motion: Tensor, by: Tensor) -> Tensor:
     return F.grid_sample(motion, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-def _fold_limit(motion: Tensor) -> Tensor:
-    """Largest factor up to 1 that keeps every slope below 0.7 cells per cell. (B,)"""
-    slope = torch.maximum(motion.diff(dim=-1).abs().flatten(1).amax(1), motion.diff(dim=-2).abs().flatten(1).amax(1))
-    return (0.7 / slope.clamp(min=1e-6)).clamp(max=1)
+def _fold_limit(motion: Tensor, *, signed: bool = False) -> Tensor:
+    """Largest factor up to 1 that keeps every slope below 0.7 cells per cell. (B,)
+
+    signed: only the slopes that shrink the face along an axis count, up to 0.9; at 1 it folds.
+    """
+    if signed:
+        slopes = -motion[:, 0].diff(dim=-1), -motion[:, 1].diff(dim=-2)
+    else:
+        slopes = motion.diff(dim=-1).abs(), motion.diff(dim=-2).abs()
+    steepest = torch.maximum(*(s.flatten(1).amax(1) for s in slopes))
+    return ((0.9 if signed else 0.7) / steepest.clamp(min=1e-6)).clamp(max=1)
 
 
 def _recolour(g: torch.Generator, pixels: Tensor) -> Tensor:

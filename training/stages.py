@@ -20,6 +20,7 @@ from mirrorppr_core.codecs import FieldCodec, motion_scale
 from mirrorppr_core.config import ModelConfig
 from mirrorppr_core.connector import Connector
 from mirrorppr_core.field_dit import FieldCondition, FieldDiT
+from mirrorppr_core.fields import length
 from mirrorppr_core.flow import interpolate
 from mirrorppr_core.lora import inject
 from mirrorppr_core.mae import MAEEncoder, normalise, sincos_positions, to_patches
@@ -92,7 +93,9 @@ class BackboneStage(nn.Module):
         size = len(batch.target)
         # A third of the samples are unnamed, a tenth have no motion to copy: each cue must work alone.
         unnamed = torch.rand(size, 1, generator=generator) < 0.33
-        blind = (torch.rand(size, 1, 1, 1, generator=generator) < 0.1) & ~unnamed[..., None, None]
+        # (Part operations have no name, so hiding their motion would leave nothing to go by.)
+        nameable = (batch.operation <= len(OPERATIONS)).all(1, keepdim=True) & ~unnamed
+        blind = ((torch.rand(size, 1, generator=generator) < 0.1) & nameable)[..., None, None]
         operation = torch.where(unnamed, torch.full_like(batch.operation, len(OPERATIONS) + 1), batch.operation)
         text = self.names(operation, batch.strength * ~unnamed)
         return field_loss(self.field_dit, batch, text, self.mae, generator, hide_copied=blind)
@@ -202,11 +205,11 @@ def relative_loss(predicted: Tensor, batch: Batch, scale: Tensor) -> tuple[Tenso
     codec = FieldCodec()
     target, copied = codec.encode(batch.target, scale), codec.encode(batch.copied, scale)
     error = ((predicted - target).square().sum(1) + 1e-4).sqrt() - 1e-2
-    size = torch.maximum(target.norm(dim=1).mean((1, 2)), 0.5 * copied.norm(dim=1).mean((1, 2)))
+    size = torch.maximum(length(target).mean((1, 2, 3)), 0.5 * length(copied).mean((1, 2, 3)))
     per_sample = error.mean((1, 2)) / size.clamp(min=1e-3)
     with torch.no_grad():
         # Gated as the product gates it, and only where the truth moves.
-        region = target.norm(dim=1) > 0.05
+        region = length(target) > 0.05
         final = codec.decode(predicted, torch.ones_like(scale))
         epe = _relative(final, target, region)
         copy = _relative(copied, target, region)
@@ -214,5 +217,6 @@ def relative_loss(predicted: Tensor, batch: Batch, scale: Tensor) -> tuple[Tenso
 
 
 def _relative(predicted: Tensor, target: Tensor, region: Tensor) -> Tensor:
-    error = ((predicted - target).norm(dim=1) * region).sum((1, 2))
-    return error / (target.norm(dim=1) * region).sum((1, 2)).clamp(min=1e-6)
+    error = (length(predicted - target) * region).sum((1, 2, 3))
+    return error / (length(target) * region).sum((1, 2, 3)).clamp(min=1e-6)
+

@@ -86,7 +86,8 @@ def train(stage: Stage, module: nn.Module, training: Sampler, validation: Sample
     for step in range(start, stage.steps):
         for group in optimizer.param_groups:
             group["lr"] = stage.learning_rate * rate(step, stage)
-        generator = torch.Generator().manual_seed(training.seed * 7919 + step)
+        # Far from the Sampler's seeds: equal seeds would make noise and times echo the choice of faces.
+        generator = torch.Generator().manual_seed(2**31 + training.seed * 7919 + step)
         loss, numbers = module(training.batch(step, stage.batch), generator)
         if not loss.isfinite():
             raise FloatingPointError(f"{stage.name}: loss is {loss.item()} at step {step}. Lower the learning rate.")
@@ -138,7 +139,7 @@ def rate(step: int, stage: Stage) -> float:
 
 
 def log(run: Path, **entry: object) -> None:
-    rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in entry.items()}
+    rounded = json.loads(json.dumps(entry), parse_float=lambda text: round(float(text), 4))
     print(json.dumps(rounded), flush=True)
     with open(run / "log.jsonl", "a") as handle:
         handle.write(json.dumps(rounded) + "\n")
@@ -178,12 +179,12 @@ def main() -> None:
         crop_size=config.mae.image_size,
     )
     training, held_out = split_by_identity(faces, held_out=_HELD_OUT, seed=0)
-    spline = CanonicalView(config.view, mean_face).matrix
+    view = CanonicalView(config.view, mean_face)
     train(
         stage,
         build_stage(arguments.stage, config, arguments.run),
-        Sampler(training, spline, SampleConfig(), seed=arguments.seed),
-        Sampler(held_out, spline, SampleConfig(), seed=10_000 + arguments.seed),
+        Sampler(training, view, SampleConfig(), seed=arguments.seed),
+        Sampler(held_out, view, SampleConfig(), seed=10_000 + arguments.seed),
         arguments.run,
     )
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from mirrorppr_core.landmarks import FACE_POINTS, eye_distance, fit_similarity
+from mirrorppr_core.landmarks import FACE_POINTS, MIRROR_130, eye_distance, fit_similarity
 from mirrorppr_core.locator import Locator, LocatorConfig, face_box, widened
 from mirrorppr_core.locator_nets import Finder, LandmarkNet
 
@@ -63,7 +63,7 @@ class Schedule:
 SCHEDULES = [
     Schedule(name="stage1", batch=16, num_samples=90_000),
     Schedule(name="finder", batch=24, num_samples=48_000),
-    Schedule(name="stage2", batch=32, num_samples=190_000),
+    Schedule(name="stage2", batch=32, num_samples=120_000),
 ]
 SHARES = (8, 8, 20)  # of the wall time
 NUM_RIDGE_SAMPLES, RIDGE_BATCH, RIDGE_STRENGTH = 6144, 32, 1e-3
@@ -159,11 +159,12 @@ def landmark_error(answer: Tensor, target: Tensor) -> Tensor:
     return (100 * distance / eye_distance(target)[:, None]).clamp(max=60).mean()
 
 
-def fit_ridge(net: LandmarkNet, faces: FaceCrops, meshes: Tensor, mean: Tensor, *, seed: int) -> Tensor:
+def fit_ridge(net: LandmarkNet, faces: FaceCrops, meshes: Tensor, mean: Tensor, mirror: Tensor, *, seed: int) -> Tensor:
     """Ridge regression from stage 2's 130 answers to the labelled mesh, both as offsets from the mean. (260, 956).
 
     Fitted on what the network says of augmented training crops, not on the labels: it then also smooths the
-    network's own noise.  meshes: (N, 478, 2) in the pixels of `faces`.  mean: (478, 2).
+    network's own noise. Every face counts once more mirrored, so the mesh treats left and right alike.
+    meshes: (N, 478, 2) in the pixels of `faces`.  mean: (478, 2).  mirror: (478,) partner of each mesh point.
     """
     generator = Generator().manual_seed(seed)
     mean_face = mean[list(FACE_POINTS)]
@@ -173,8 +174,10 @@ def fit_ridge(net: LandmarkNet, faces: FaceCrops, meshes: Tensor, mean: Tensor, 
         with torch.no_grad():
             points = net(sample.pixels)
         align = fit_similarity(points, mean_face)
-        said.append((align.apply(points) - mean_face).flatten(1))
-        true.append((align.apply(sample.meshes) - mean).flatten(1))
+        offsets, mesh_offsets = align.apply(points) - mean_face, align.apply(sample.meshes) - mean
+        flip = torch.tensor([-1.0, 1.0])
+        said += [offsets.flatten(1), (offsets[:, MIRROR_130] * flip).flatten(1)]
+        true += [mesh_offsets.flatten(1), (mesh_offsets[:, mirror] * flip).flatten(1)]
     x, y = torch.cat(said).double(), torch.cat(true).double()
     gram = x.T @ x
     penalty = RIDGE_STRENGTH * gram.diagonal().mean()
@@ -213,7 +216,8 @@ def train_locator(portraits: Path, schedules: list[Schedule], *, seed: int, fold
     net = train(net, landmark_loss(STAGE_2, stage_2.batch), stage_2, seed=seed + 2, folder=folder)
     locator.stage_2.load_state_dict(net.state_dict())
     to_crop = fit_similarity(meshes[:, list(FACE_POINTS)], faces.points)
-    locator.ridge.copy_(fit_ridge(net, faces, to_crop.apply(meshes), locator.mean_mesh, seed=seed + 3))
+    ridge = fit_ridge(net, faces, to_crop.apply(meshes), locator.mean_mesh, mirror, seed=seed + 3)
+    locator.ridge.copy_(ridge)
     return locator.eval()
 
 

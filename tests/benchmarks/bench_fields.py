@@ -113,9 +113,7 @@ def measure(name: str, threads: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--only", choices=CASES, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -130,8 +128,7 @@ def main() -> None:
             output = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
             row = json.loads(output)
             print(
-                f"{name:24}{threads:8}{row['first']:9.3f}{row['seconds']:9.3f}"
-                f"{row['peak']:10.0f}{row['extra']:13.0f}",
+                f"{name:24}{threads:8}{row['first']:9.3f}{row['seconds']:9.3f}{row['peak']:10.0f}{row['extra']:13.0f}",
                 flush=True,
             )
 

@@ -1,0 +1,148 @@
+"""Retouch Sampler: an operation on a batch of photos, each at its own resolution, warped and never repainted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import comfy.model_management
+import comfy.utils
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..mirrorppr_core.checkpoint import check_one_set
+from ..mirrorppr_core.editor import MAX_STRENGTH, RetouchConfig, Retouched
+from .picture import draw_motion_preview, draw_photo
+from .sockets import (
+    CATEGORY,
+    FACE_NUMBERS,
+    Connector,
+    DiT,
+    FieldSocket,
+    Operation,
+    moved_mask,
+    naming,
+    photos,
+    regions,
+    to_image,
+)
+
+_PREVIEW_PX = 512
+
+
+class RetouchSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MirrorPPR_RetouchSampler",
+            display_name="Retouch Sampler (MirrorPPR)",
+            category=CATEGORY,
+            description="Gives photos the retouch of an operation. The photo's own pixels are moved, at full "
+            "resolution; those that do not move keep their bits. Every picture of a batch is retouched by itself.",
+            inputs=[
+                DiT.Input("dit", tooltip="From Load MirrorPPR or Load DiT."),
+                Connector.Input("connector", tooltip="From the same set as the DiT."),
+                Operation.Input("operation", tooltip="From Extract Operation, extracted with the same set."),
+                io.Image.Input("query", tooltip="The portraits to retouch, 256 pixels or larger. Alpha is kept."),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=-MAX_STRENGTH,
+                    max=MAX_STRENGTH,
+                    step=0.05,
+                    tooltip="How far to go. Start with 1, as in the exemplar; 0.5 is half of it, 0 leaves the photo as "
+                    "it is, -1 does the opposite.",
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=RetouchConfig.num_steps,
+                    min=1,
+                    max=50,
+                    tooltip="Steps of the flow. Start with 2; more than 4 changes nothing visible.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFF_FFFF_FFFF_FFFF,
+                    control_after_generate=False,
+                    tooltip="Start with 0. The same seed gives the same file; another changes next to nothing.",
+                ),
+                io.Combo.Input(
+                    "face",
+                    options=["only", "largest", "all", *FACE_NUMBERS],
+                    default="only",
+                    tooltip="Whose face, where a photo shows several. Start with only, which refuses to guess. "
+                    "Numbers count from the left.",
+                ),
+                io.Mask.Input(
+                    "region",
+                    optional=True,
+                    tooltip="Says who is meant: faces whose centre it does not cover are left alone. Usually not "
+                    "connected. Paint it on the query itself.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output("image", display_name="image", tooltip="The retouched photos, at the query's size."),
+                FieldSocket.Output(
+                    "field", display_name="field", tooltip="How the pixels moved. For Apply Field and Field Preview."
+                ),
+                io.Mask.Output(
+                    "mask", display_name="mask", tooltip="1 where pixels moved; elsewhere the bits are the query's."
+                ),
+                io.String.Output(
+                    "notes", display_name="notes", tooltip="What was done and what to know about it, in plain words."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, dit, connector, operation, query, strength, steps, seed, face, region=None) -> io.NodeOutput:
+        check_one_set(connector=connector.set_hash, dit=dit.set_hash)
+        config = RetouchConfig(strength=strength, num_steps=steps, seed=seed, face=face)
+        progress = _Progress(num_photos=len(query), num_steps=steps)
+        results: list[Retouched] = []
+        for index, (photo, meant) in enumerate(zip(photos(query), regions(region, query), strict=True)):
+            with naming(index, len(query)):
+                result = dit.retouch(
+                    photo, operation, connector.connector, config, region=meant, on_step=progress.during(index)
+                )
+            progress.after(index, result.image)
+            results.append(result)
+        images, fields = [result.image for result in results], tuple(result.field for result in results)
+        return io.NodeOutput(to_image(images), fields, moved_mask(fields), _notes(results))
+
+
+class _Progress:
+    """The node's bar and preview; stops the run when the user asks for it, between steps and between photos."""
+
+    def __init__(self, *, num_photos: int, num_steps: int):
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        self.num_steps = num_steps
+        self.bar = comfy.utils.ProgressBar(num_photos * num_steps)
+
+    def during(self, index: int) -> Callable[[int, Tensor], None]:
+        """For core's on_step: shows the motion as it forms, on the straightened face."""
+
+        def on_step(step: int, latent: Tensor) -> None:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            self.bar.update_absolute(
+                index * self.num_steps + step, preview=("JPEG", draw_motion_preview(latent), _PREVIEW_PX)
+            )
+
+        return on_step
+
+    def after(self, index: int, image: Tensor) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        self.bar.update_absolute(
+            (index + 1) * self.num_steps, preview=("JPEG", draw_photo(image, _PREVIEW_PX), _PREVIEW_PX)
+        )
+
+
+def _notes(results: list[Retouched]) -> str:
+    """A line for each photo and each thing to know about it."""
+    lines = []
+    for number, result in enumerate(results, start=1):
+        name = f"picture {number}: " if len(results) > 1 else ""
+        lines.append(f"{name}{len(result.faces)} face(s) chosen, largest motion {result.field.max_px:.1f} px")
+        lines += [f"{name}{note}" for note in result.notes]
+    return "\n".join(lines)

@@ -1,0 +1,105 @@
+"""Our types of connection, and the only place where ComfyUI's pictures become core's and back.
+
+    IMAGE  (B, H, W, C) float32, C = 3 or 4    core: B photos of (1, C, H, W), the same memory, the same bits
+    MASK   (B, H, W) float32                   core: a region (H, W) for each photo
+    FIELD  tuple of core Fields, one for each picture of a batch
+
+Pictures of a batch are independent photos. A mistake in one of several names which one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from comfy_api.latest import io
+from PIL.Image import Image as Picture
+from torch import Tensor
+
+from ..mirrorppr_core.apply import Field
+from ..mirrorppr_core.fields import changed_mask
+
+Extractor = io.Custom("MIRRORPPR_EXTRACTOR")  # core OperationExtractor
+Connector = io.Custom("MIRRORPPR_CONNECTOR")  # core LoadedConnector
+DiT = io.Custom("MIRRORPPR_DIT")  # core FieldEditor
+Operation = io.Custom("MIRRORPPR_OPERATION")  # core Operation
+FieldSocket = io.Custom("MIRRORPPR_FIELD")
+
+CATEGORY = "MirrorPPR"
+FACE_NUMBERS = [str(number) for number in range(1, 10)]  # from the left; where more stand, a mask says who
+
+
+def photos(image: Tensor) -> list[Tensor]:
+    """IMAGE -> (1, C, H, W) each."""
+    return list(image.movedim(-1, 1).split(1))
+
+
+def one_photo(image: Tensor, name: str) -> Tensor:
+    """IMAGE that must hold a single picture -> (1, C, H, W)."""
+    if len(image) != 1:
+        raise ValueError(
+            f"{name} is a batch of {len(image)} pictures: an exemplar is one pair of one photo. "
+            "Connect a single picture, or take one out of the batch (ImageFromBatch)."
+        )
+    return photos(image)[0]
+
+
+def to_image(results: Sequence[Tensor]) -> Tensor:
+    """(1, C, H, W) each -> IMAGE."""
+    batch = results[0] if len(results) == 1 else torch.cat(list(results))
+    return batch.movedim(1, -1).contiguous()
+
+
+def pictures_to_image(pictures: Sequence[Picture]) -> Tensor:
+    """RGB pictures of one size -> IMAGE."""
+    arrays = np.stack([np.asarray(picture) for picture in pictures])
+    return torch.from_numpy(arrays).float() / 255
+
+
+def regions(mask: Tensor | None, image: Tensor) -> list[Tensor | None]:
+    """MASK that belongs to an IMAGE -> a region (H, W) for each of its photos."""
+    if mask is None:
+        return [None] * len(image)
+    masks = mask if mask.ndim == 3 else mask[None]
+    (height, width), (own_height, own_width) = image.shape[1:3], masks.shape[1:]
+    if (own_height, own_width) != (height, width):
+        raise ValueError(
+            f"region is {own_width}x{own_height} but query is {width}x{height}: paint the mask on the query itself "
+            "(right-click the picture, Open in MaskEditor). An unpainted LoadImage gives a 64x64 mask: disconnect it."
+        )
+    if len(masks) not in (1, len(image)):
+        raise ValueError(f"region holds {len(masks)} masks for {len(image)} pictures: use one for all, or one for each")
+    return list(masks.expand(len(image), -1, -1))
+
+
+def fields_for(fields: Sequence[Field], num_photos: int) -> list[Field]:
+    """FIELD -> a field for each of so many photos."""
+    if len(fields) not in (1, num_photos):
+        raise ValueError(
+            f"field holds the motion of {len(fields)} pictures but image holds {num_photos}: "
+            "use one field for all pictures, or one for each"
+        )
+    return list(fields) if len(fields) == num_photos else list(fields) * num_photos
+
+
+def moved_mask(fields: Sequence[Field]) -> Tensor:
+    """MASK: 1 where pixels moved; where it is 0 the bits are the photo's."""
+    masks = torch.zeros(len(fields), fields[0].height, fields[0].width)
+    for mask, field in zip(masks, fields, strict=True):
+        if field.displacement.numel():
+            left, top, right, bottom = field.box
+            mask[top:bottom, left:right] = changed_mask(field.displacement)[0, 0]
+    return masks
+
+
+@contextmanager
+def naming(index: int, num_photos: int) -> Iterator[None]:
+    """Says in every error which picture of a batch it is about."""
+    try:
+        yield
+    except ValueError as error:
+        if num_photos == 1:
+            raise
+        raise ValueError(f"picture {index + 1} of {num_photos}: {error}") from error

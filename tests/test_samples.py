@@ -1,0 +1,139 @@
+"""Training samples: a batch is a function of its seed and step, and means the same operation on both faces."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.testing import assert_close
+from toys import TINY, drawn_faces, drawn_view, mirrored, seeded, table_amount
+
+from mirrorppr_core.landmarks import MIRROR_130
+from mirrorppr_core.warping import OPERATIONS
+from training.portraits import TABLE_STRENGTHS, FaceSet
+from training.samples import Batch, SampleConfig, Sampler
+
+UNNAMED = len(OPERATIONS) + 1
+CLEAN = SampleConfig(landmark_noise=0.0, eye_distance_cells=8.0)
+
+
+def sampler(faces: FaceSet | None = None, config: SampleConfig = CLEAN, seed: int = 0) -> Sampler:
+    return Sampler(faces or drawn_faces(), drawn_view(), config, seed=seed)
+
+
+def same(a: Batch, b: Batch) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(vars(a).values(), vars(b).values(), strict=True))
+
+
+def relative_difference(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).norm() / b.norm())
+
+
+def test_a_batch_is_a_function_of_seed_and_step():
+    one, noisy = sampler(), SampleConfig(eye_distance_cells=8.0)
+    later = one.batch(3, 8)
+    one.batch(7, 8)
+    torch.manual_seed(99)
+    assert same(sampler().batch(3, 8), later), "neither other steps nor the global generator have a say"
+    assert not same(sampler().batch(4, 8), later) and not same(sampler(seed=1).batch(3, 8), later)
+    assert same(sampler(config=noisy).batch(3, 8), sampler(config=noisy).batch(3, 8))
+
+
+def test_every_sample_holds_an_operation_and_its_numbers_are_finite():
+    batch = sampler(config=SampleConfig(eye_distance_cells=8.0)).batch(0, 64)
+    assert (batch.operation != 0).any(1).all() and (batch.target != 0).flatten(1).any(1).all()
+    assert ((batch.operation == 0) == (batch.strength == 0)).all()
+    assert all(value.isfinite().all() for value in vars(batch).values())
+    for pixels in (batch.exemplar_pixels, batch.exemplar_after, batch.query_pixels):
+        assert pixels.shape == (64, 3, 64, 64) and pixels.amin() >= 0 and pixels.amax() <= 1
+
+
+def test_named_operations_move_as_far_as_their_strength_says():
+    faces = drawn_faces(alike=True)
+    batch = sampler(faces, replace(CLEAN, part_share=0.0)).batch(0, 64)
+    named = ~(batch.operation == UNNAMED).any(1)
+    assert named.sum() > 30
+    for row in named.nonzero()[:, 0].tolist():
+        expected = torch.zeros_like(batch.target[row])
+        for o, s in zip(batch.operation[row].tolist(), batch.strength[row].tolist(), strict=True):
+            if o:
+                at_100 = faces.llw[0, o - 1, TABLE_STRENGTHS.index(100)].float()
+                expected += at_100 / table_amount(1.0) * table_amount(s)
+        assert_close(batch.target[row], expected, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("strength", TABLE_STRENGTHS)
+def test_between_its_entries_the_table_is_a_parabola_that_hits_them(strength):
+    faces = drawn_faces()
+    wanted = torch.zeros(2, len(OPERATIONS))
+    wanted[:, 5] = strength / 100
+    motion = sampler(faces)._llw_motion(torch.tensor([4, 1]), torch.tensor([False, True]), wanted)
+    entry = faces.llw[:, 5, TABLE_STRENGTHS.index(strength)].float()
+    assert_close(motion, torch.stack([entry[4], mirrored(entry[1])]))
+
+
+@pytest.mark.parametrize("part_share", [0.0, 1.0])
+def test_on_one_face_the_exemplar_moves_as_the_query_does(part_share):
+    faces = drawn_faces(alike=True)  # symmetric: a flipped face is the same face
+    batch = sampler(faces, replace(CLEAN, part_share=part_share)).batch(0, 64)
+    measured = [relative_difference(c, t) for c, t in zip(batch.copied, batch.target, strict=True)]
+    assert max(measured) < 0.4 and sum(measured) / 64 < 0.15  # measuring blurs, but no sample is another motion
+    assert relative_difference(batch.copied.roll(1, 0), batch.target) > 1
+
+
+def test_self_augmented_samples_show_one_face_and_its_own_motion():
+    faces = drawn_faces()
+    batch = sampler(faces, replace(CLEAN, same_identity=1.0)).batch(0, 32)
+    one = (batch.exemplar_shape - batch.query_shape).flatten(1).norm(dim=1)
+    flipped = (batch.exemplar_shape - mirrored(batch.query_shape)).flatten(1).norm(dim=1)
+    assert torch.minimum(one, flipped).max() < 1e-4 and (one < 1e-4).any() and (flipped < 1e-4).any()
+    unlike = sampler(faces, replace(CLEAN, same_identity=0.0)).batch(0, 32)
+    assert (unlike.exemplar_shape - unlike.query_shape).flatten(1).norm(dim=1).median() > 1e-2
+
+
+def test_mirrored_faces_give_mirrored_batches():
+    faces = drawn_faces()
+    points = faces.points[:, list(MIRROR_130)]
+    twins = replace(
+        faces,
+        pixels=faces.pixels.flip(-1),
+        shapes=mirrored(faces.shapes),
+        points=torch.stack([TINY.view.size - 1 - points[..., 0], points[..., 1]], dim=-1),
+        llw=mirrored(faces.llw),
+    )
+    config = replace(CLEAN, part_share=0.0)
+    one, other = sampler(faces, config).batch(0, 64), sampler(twins, config).batch(0, 64)
+    named = ~(one.operation == UNNAMED).any(1)  # a part operation acts on one side of the picture
+    assert_close(other.target[named], mirrored(one.target[named]), atol=1e-5, rtol=0)
+    assert_close(other.exemplar_after[named], one.exemplar_after[named].flip(-1), atol=1e-5, rtol=0)
+    assert_close(other.query_shape, mirrored(one.query_shape))
+    assert_close(other.query_pixels, one.query_pixels.flip(-1), atol=1e-5, rtol=0)
+
+
+def test_a_part_operation_on_both_sides_of_a_symmetric_face_is_symmetric():
+    faces, one = drawn_faces(64, alike=True), sampler()
+    recipe = one._draw_part(seeded(0), 64)
+    on_both = one._part_motion({**recipe, "both": one.sided[recipe["part"]]}, faces.shapes, faces.points)
+    on_one = one._part_motion({**recipe, "both": torch.zeros(64, dtype=torch.bool)}, faces.shapes, faces.points)
+    sided = one.sided[recipe["part"]]
+    assert_close(on_both[sided], mirrored(on_both[sided]), atol=1e-5, rtol=0)
+    assert_close(on_both[sided], on_one[sided] + mirrored(on_one[sided]), atol=1e-5, rtol=0)
+    assert on_one[sided].flatten(1).norm(dim=1).amin() > 0
+
+
+def test_part_operations_do_not_fold():
+    batch = sampler(config=replace(CLEAN, part_share=1.0)).batch(0, 256)
+    alone = (batch.operation[:, :2] == 0).all(1)
+    assert alone.sum() > 40
+    target = batch.target[alone]
+    assert target.diff(dim=-1).abs().amax() < 0.71 and target.diff(dim=-2).abs().amax() < 0.71
+
+
+def test_landmark_noise_is_as_large_as_it_says_and_moves_pixels_shape_and_motion_together():
+    noise = SampleConfig(landmark_noise=0.05, eye_distance_cells=8.0)
+    clean, noisy = sampler().batch(0, 64), sampler(config=noise).batch(0, 64)
+    error = noisy.query_shape - clean.query_shape
+    size = error.norm(dim=1)[:, 8:24, 8:24].mean() / noise.eye_distance_cells
+    assert 0.01 < size < 0.1  # the smoothed spline evens out part of it
+    grid = (torch.stack(torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="xy")) + error + 0.5) / 16 - 1
+    seen = torch.nn.functional.grid_sample(clean.target, grid.permute(0, 2, 3, 1), align_corners=False)
+    assert_close(noisy.target, seen, atol=1e-4, rtol=0)
