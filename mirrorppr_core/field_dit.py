@@ -60,8 +60,9 @@ class FieldDiT(nn.Module):
         self.feature_norm = nn.LayerNorm(config.mae.width)
         self.feature_in = nn.Linear(config.mae.width, dit.width)
         self.dit = DualStreamDiT(dit, in_channels=dit.width, out_channels=channels * self.patch**2)
+        self.shape_code = nn.Linear(2 * _GEOMETRY_GRID**2, dit.shape_codes)
         self.geometry_in = nn.Sequential(
-            nn.Linear(4 * _GEOMETRY_GRID**2, dit.width), nn.SiLU(), nn.Linear(dit.width, dit.width)
+            nn.Linear(3 * dit.shape_codes, 2 * dit.width), nn.SiLU(), nn.Linear(2 * dit.width, dit.width)
         )
         self.head = nn.Sequential(
             nn.Conv2d(2 * channels, channels, 3, padding=1),
@@ -77,8 +78,8 @@ class FieldDiT(nn.Module):
         stem = F.gelu(self.stem(cells), approximate="tanh")  # (B, C, N / 2, N / 2)
         image = self.to_tokens(stem).flatten(2).transpose(1, 2)  # (B, G * G, D)
         image = image + self.feature_in(self.feature_norm(condition.features))
-        geometry = torch.cat([condition.query_shape, condition.exemplar_shape], dim=1)
-        geometry = self.geometry_in(F.adaptive_avg_pool2d(geometry, _GEOMETRY_GRID).flatten(1))
+        query, exemplar = self.code(condition.query_shape), self.code(condition.exemplar_shape)
+        geometry = self.geometry_in(torch.cat([query, exemplar, query - exemplar], dim=1))
         out = self.dit(image=image, text=tokens, t=t, height=self.grid, width=self.grid, extra=geometry)
         out = out.transpose(1, 2).unflatten(2, (self.grid, self.grid))
         fine = F.pixel_shuffle(out, self.patch)  # (B, C, N / 2, N / 2)
@@ -87,3 +88,22 @@ class FieldDiT(nn.Module):
         gain, shift, rest = answer.chunk(3, dim=1)
         copied = sample(condition.copied, pixel_grid(*shift.shape[-2:]) + shift, mode="bilinear")
         return (_MAX_LOG_GAIN * torch.tanh(gain)).exp() * copied + rest
+
+    def code(self, shape: Tensor) -> Tensor:
+        """A face's shape in a few numbers. (B, 2, N, N) -> (B, shape_codes)."""
+        return self.shape_code(F.adaptive_avg_pool2d(shape, _GEOMETRY_GRID).flatten(1))
+
+    @torch.no_grad()
+    def start_from_shapes(self, shapes: Tensor) -> None:
+        """Set the shape code to the whitened principal components of many faces' shapes (F, 2, N, N).
+
+        How far a mouth may move depends on lengths that are small differences within the shape map; in the raw map
+        they drown in the face's width and height, and the network needs ten times as long to find them.
+        """
+        pooled = F.adaptive_avg_pool2d(shapes, _GEOMETRY_GRID).flatten(1)
+        mean = pooled.mean(0)
+        _, deviation, axes = torch.linalg.svd(pooled - mean, full_matrices=False)
+        count = self.shape_code.out_features
+        basis = axes[:count] / (deviation[:count, None] / len(pooled) ** 0.5)
+        self.shape_code.weight.copy_(basis)
+        self.shape_code.bias.copy_(-basis @ mean)

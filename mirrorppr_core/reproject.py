@@ -20,6 +20,7 @@ from torch import Tensor
 
 from .alignment import edited_positions, find_alignment, lay_back
 from .apply import Field, apply_field
+from .bridging import bridge
 from .fields import changed_mask, length, pixel_grid, sample, warp
 from .images import as_float, check_photo
 from .motion import MotionConfig, blur, estimate_motion
@@ -28,7 +29,8 @@ from .residual import ColourMatch, likeness, match_colours, paste_mask, unexplai
 from .unfold import unfold
 
 MAX_ASPECT_ERROR = 0.025  # editors round sizes to multiples of 16 or 32
-MIN_LIKENESS, SURE_LIKENESS = 0.5, 0.92  # one photo: above 0.95 after any edit or grade; two: up to 0.83, with a new background 0.89
+# One photo is above 0.95 after any edit or grade. Two photos come up to 0.83, one with a new background to 0.89.
+MIN_LIKENESS, SURE_LIKENESS = 0.5, 0.92
 MAX_MOVED = 0.5  # share of the picture
 _BLURS = 3  # hide the creases of the estimator's grid when the field is scaled up
 _STILL_PX = 0.01  # motion that the blur spreads below this is none
@@ -77,12 +79,18 @@ def reproject(original: Tensor, edited: Tensor, config: ReprojectConfig | None =
     if alignment is not None:
         target, inside = lay_back(target, alignment, on=source)
     displacement = _edit_of(source, target, inside, config.motion)
-    field = Field.from_dense(displacement).resized(*original.shape[-2:])
-    warped, target = _halved(warp(source, displacement)), _halved(target)
-    _check_same_photo(likeness(target, warped), displacement)
-    colours = match_colours(target, warped)
-    residual = unexplained(target, warped, colours) * _halved(inside.float())
+    half_target, seen = _halved(target), _halved(inside.float())
+    warped = _halved(warp(source, displacement))
+    _check_same_photo(likeness(half_target, warped), displacement)
+    colours = match_colours(half_target, warped)
+    residual = unexplained(half_target, warped, colours) * seen
+    doubted = _enlarged(paste_mask(residual), source) * displacement.ne(0).any()
+    if doubted.any():  # there the motion only imitates what is new
+        displacement = bridge(displacement, doubted)
+        warped = _halved(warp(source, displacement))
+        residual = unexplained(half_target, warped, colours) * seen
 
+    field = Field.from_dense(_without_folds(displacement)).resized(*original.shape[-2:])
     image, mask = apply_field(original, field), _moved_mask(field)
     notes = _notes(alignment, size, displacement, residual, config)
     if config.paste_residual and residual.any():
@@ -133,18 +141,21 @@ def _reduced(image: Tensor, height: int, width: int) -> Tensor:
 
 
 def _edit_of(source: Tensor, target: Tensor, inside: Tensor, config: MotionConfig) -> Tensor:
-    """The edit as a smooth displacement without folds, exactly zero where nothing moved.  (1, 2, h, w)."""
+    """The edit as a smooth displacement, exactly zero where nothing moved.  (1, 2, h, w)."""
     displacement = estimate_motion(source=source, target=target, config=config).displacement * inside
-    if not displacement.any():
-        return displacement
     for _ in range(_BLURS):
         displacement = blur(displacement)
-    displacement = displacement * (length(displacement) > _STILL_PX)
+    return displacement * (length(displacement) > _STILL_PX)
+
+
+def _without_folds(displacement: Tensor) -> Tensor:
+    """(1, 2, h, w)."""
     cells = displacement[..., ::_FOLD_CELL, ::_FOLD_CELL] / _FOLD_CELL
     repair = (unfold(cells, torch.zeros_like(cells)) - cells) * _FOLD_CELL
-    if repair.any():
-        displacement = displacement + F.interpolate(repair, displacement.shape[-2:], mode="bilinear")
-    return displacement
+    if not repair.any():
+        return displacement
+    moving = changed_mask(displacement)
+    return displacement + moving * F.interpolate(repair, displacement.shape[-2:], mode="bilinear")
 
 
 def _moved_mask(field: Field) -> Tensor:
@@ -159,9 +170,9 @@ def _halved(picture: Tensor) -> Tensor:
     return F.avg_pool2d(picture, 2, ceil_mode=True)
 
 
-def _enlarged(plane: Tensor, original: Tensor) -> Tensor:
+def _enlarged(plane: Tensor, picture: Tensor) -> Tensor:
     """(1, 1, h, w) -> (1, 1, H, W)."""
-    return F.interpolate(plane, original.shape[-2:], mode="bilinear", align_corners=False)
+    return F.interpolate(plane, picture.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def _pasted(

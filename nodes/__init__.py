@@ -3,6 +3,7 @@
     loaders.py    Load MirrorPPR, Load Extractor, Load Connector, Load DiT
     operation.py  Extract Operation
     retouch.py    Retouch Sampler
+    reproject.py  Reproject
     fields.py     Apply Field, Field Preview
     simulate.py   Simulate Retouch
     sockets.py    our types, and IMAGE / MASK to core's tensors and back
@@ -17,6 +18,7 @@ from comfy_api.latest import ComfyExtension, io
 from .fields import ApplyField, FieldPreview
 from .loaders import Load, LoadConnector, LoadDiT, LoadExtractor, register_folder
 from .operation import ExtractOperation
+from .reproject import Reproject
 from .retouch import RetouchSampler
 from .simulate import SimulateRetouch
 
@@ -30,6 +32,7 @@ class MirrorPPRExtension(ComfyExtension):
             LoadDiT,
             ExtractOperation,
             RetouchSampler,
+            Reproject,
             ApplyField,
             FieldPreview,
             SimulateRetouch,

@@ -25,6 +25,11 @@ def with_pixel(value: float) -> torch.Tensor:
     return image
 
 
+def test_a_little_overshoot_of_sharp_resizing_is_accepted():
+    for value in (-0.2, 1.2):
+        check_photo(with_pixel(value), "query")
+
+
 @pytest.mark.parametrize(
     ("image", "message"),
     [
@@ -36,7 +41,7 @@ def with_pixel(value: float) -> torch.Tensor:
         (with_pixel(float("nan")), "NaN or infinite pixels.*Save and reload"),
         (with_pixel(float("inf")), "NaN or infinite pixels"),
         (photo() * 255, "Divide 8-bit values by 255"),
-        (with_pixel(-0.5), r"values from -0.5 to .*: pixels must lie in \[0, 1\]"),
+        (with_pixel(-0.8), r"values from -0.8 to .*: pixels must lie in \[0, 1\]"),
     ],
 )
 def test_what_is_no_photo_is_refused_with_a_remedy(image, message):

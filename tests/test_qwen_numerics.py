@@ -19,7 +19,8 @@ from mirrorppr_core.qwen.schedule import reference_time
 
 def test_the_activation_has_its_published_values():
     x = torch.tensor([-3, -1, -0.5, 0.5, 1, 3])
-    assert_close(sigmoid_gelu(x), torch.tensor([-0.01807, -0.1542, -0.14961, 0.35039, 0.8458, 2.98193]), atol=1e-5, rtol=0)
+    published = torch.tensor([-0.01807, -0.1542, -0.14961, 0.35039, 0.8458, 2.98193])
+    assert_close(sigmoid_gelu(x), published, atol=1e-5, rtol=0)
 
 
 def test_the_time_table_has_its_published_values():
@@ -85,7 +86,10 @@ class _Packed(torch.Tensor):
 def test_a_quantised_dit_is_refused_untouched(quantise):
     model = transformer()
     quantise(model.transformer_blocks[1].txt_mlp.net[0].proj)
-    with pytest.raises(ValueError, match=r"blocks.1.txt_mlp.net.0 of this model is quantised"), reference_numerics(model):
+    with (
+        pytest.raises(ValueError, match=r"blocks.1.txt_mlp.net.0 of this model is quantised"),
+        reference_numerics(model),
+    ):
         pass
     assert not any("forward" in vars(part) for part in model.modules())
 
@@ -108,3 +112,13 @@ def test_a_model_that_is_patched_already_is_refused():
         with pytest.raises(ValueError, match="already replaces"), reference_numerics(model):
             pass
         assert any("forward" in vars(part) for part in model.modules()), "the first patch stays"
+
+
+def test_a_model_whose_host_undid_its_patch_is_not_taken_for_patched():
+    """ComfyUI puts the class's own method back as an attribute of the module."""
+    model = transformer()
+    time_proj = model.time_text_embed.time_proj
+    time_proj.forward = time_proj.forward
+    with reference_numerics(model):
+        changed = run(model)
+    assert not torch.equal(run(model), changed)

@@ -19,8 +19,10 @@ def seen_by(tower, picture):
 
 
 @pytest.mark.parametrize("rows, columns", [(6, 10), (4, 4), (9, 5), (1, 13)])
-def test_the_order_is_transformers(tower, rows, columns):
-    theirs, _ = tower.get_window_index(torch.tensor([[1, 2 * rows, 2 * columns]]))
+def test_the_order_is_transformers(rows, columns):
+    from transformers.vision_utils import get_vision_window_index
+
+    theirs, _ = get_vision_window_index(torch.tensor([[1, 2 * rows, 2 * columns]]), 2, 112, 14)
     assert window_order(rows, columns).tolist() == theirs.tolist()
 
 

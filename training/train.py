@@ -180,9 +180,12 @@ def main() -> None:
     )
     training, held_out = split_by_identity(faces, held_out=_HELD_OUT, seed=0)
     view = CanonicalView(config.view, mean_face)
+    module = build_stage(arguments.stage, config, arguments.run)
+    if isinstance(module, BackboneStage):
+        module.field_dit.start_from_shapes(training.shapes)
     train(
         stage,
-        build_stage(arguments.stage, config, arguments.run),
+        module,
         Sampler(training, view, SampleConfig(), seed=arguments.seed),
         Sampler(held_out, view, SampleConfig(), seed=10_000 + arguments.seed),
         arguments.run,

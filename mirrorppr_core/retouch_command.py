@@ -1,0 +1,123 @@
+"""`retouch`: photos after an exemplar pair.
+
+    python -m mirrorppr_core retouch --before B --after A --query Q [Q ...] --out DIR
+
+Everything that can be checked is checked before the first result is written. A query that fails (no face, say) is
+reported and does not stop the others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from .checkpoint import bundled_set
+from .editor import MAX_STRENGTH, RetouchConfig
+from .extractor import Exemplar
+from .operation import Operation
+from .photo_files import Photo, read_photo, write_png
+from .pipeline import MirrorPPR
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser("retouch", help="give photos the retouch shown by a before/after pair")
+    parser.add_argument("--before", type=Path, required=True, help="the exemplar portrait before retouching")
+    parser.add_argument("--after", type=Path, required=True, help="the same photo after retouching, same size")
+    parser.add_argument("--query", type=Path, nargs="+", required=True, help="the portraits to retouch")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results, QUERY_STEM.png each")
+    parser.add_argument(
+        "--strength", type=float, default=1.0, help=f"-{MAX_STRENGTH:g} to {MAX_STRENGTH:g}; negative reverses"
+    )
+    parser.add_argument("--steps", type=int, default=RetouchConfig.num_steps, help="steps of the flow")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same file")
+    parser.add_argument(
+        "--face", default="only", help="only, largest, all, or a number counted from the left (default: only)"
+    )
+    parser.add_argument("--weights", type=Path, default=bundled_set(), help="folder of a matched set")
+    parser.set_defaults(run=run)
+
+
+def run(options: Any) -> int:
+    """Returns the exit status: 0 all retouched, 1 some failed. Raises OSError or ValueError before anything is done."""
+    report = _retouch(options)
+    print(json.dumps(report, indent=1))
+    return 1 if any("error" in row for row in report["queries"]) else 0
+
+
+def _retouch(options: Any) -> dict[str, Any]:
+    config = RetouchConfig(strength=options.strength, num_steps=options.steps, seed=options.seed, face=options.face)
+    targets = _targets(options.query, options.out, keep=(options.before, options.after))
+    began = time.perf_counter()
+    before, after = read_photo(options.before), read_photo(options.after)
+    model = MirrorPPR.from_folder(options.weights)
+    loaded = time.perf_counter()
+    operation = model.extract(Exemplar(before.pixels, after.pixels))
+    extracted = time.perf_counter()
+    _prepare(options.out)
+    rows = [_one(model, operation, config, query, target) for query, target in targets]
+    return {
+        "set": operation.set_hash,
+        "exemplar": {
+            "largest_displacement_px": round(operation.largest_px, 3),
+            "seconds": round(extracted - loaded, 3),
+            "unchanged": operation.is_identity,
+            "notes": list(operation.notes),
+        },
+        "load_seconds": round(loaded - began, 3),
+        "queries": rows,
+    }
+
+
+def _one(model: MirrorPPR, operation: Operation, config: RetouchConfig, query: Path, target: Path) -> dict[str, Any]:
+    began = time.perf_counter()
+    try:
+        photo = read_photo(query)
+        result = model.retouch(photo.pixels, operation, config)
+        write_png(target, Photo(result.image, photo.icc_profile))
+    except (ValueError, OSError) as error:
+        print(f"error: {query}: {error}", file=sys.stderr)
+        return {"query": str(query), "error": str(error)}
+    changed = (result.image != photo.pixels).any(dim=1).float().mean()
+    return {
+        "query": str(query),
+        "output": str(target),
+        "seconds": round(time.perf_counter() - began, 3),
+        "largest_displacement_px": round(result.field.max_px, 3),
+        "changed_share": round(float(changed), 6),
+        "unchanged": operation.is_identity,
+        "notes": list(result.notes),
+    }
+
+
+def _targets(queries: list[Path], out: Path, *, keep: tuple[Path, Path]) -> list[tuple[Path, Path]]:
+    """Each query with its result file. Refuses missing queries, name clashes and results over any of the inputs."""
+    missing = [str(q) for q in queries if not q.is_file()]
+    if missing:
+        raise FileNotFoundError(f"no such file: {', '.join(missing)}. Check the paths; nothing was written.")
+    targets: dict[Path, Path] = {}
+    for query in queries:
+        target = out / f"{query.stem}.png"
+        if target in targets:
+            raise ValueError(
+                f"{targets[target]} and {query} would both be written to {target}: rename one, or run them into "
+                "two folders"
+            )
+        if target.exists() and target.resolve() in {path.resolve() for path in (*queries, *keep)}:
+            raise ValueError(f"the result for {query} would replace {target}: choose another --out folder")
+        targets[target] = query
+    return [(query, target) for target, query in targets.items()]
+
+
+def _prepare(out: Path) -> None:
+    """Make the folder and prove that it can be written to."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / f".mirrorppr-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OSError(f"cannot write to {out} ({error.strerror}): choose another --out folder") from error
