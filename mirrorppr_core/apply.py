@@ -45,9 +45,7 @@ class Field:
             )
         left, top, right, bottom = self.box
         if left < 0 or top < 0 or right > self.width or bottom > self.height:
-            raise ValueError(
-                f"field box {self.box} leaves the {self.width}x{self.height} photo: crop the displacement"
-            )
+            raise ValueError(f"field box {self.box} leaves the {self.width}x{self.height} photo: crop the displacement")
 
     @classmethod
     def zero(cls, height: int, width: int) -> "Field":

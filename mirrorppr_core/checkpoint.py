@@ -11,7 +11,7 @@ refused with what it is and what to do. The layout follows the released MirrorPP
 
 from __future__ import annotations
 
-import json
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,7 @@ class Part:
     state: dict[str, Tensor]
     config: ModelConfig
     set_hash: str
+    locator_sha256: str
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,15 @@ def bundled_set() -> Path:
     return Path(__file__).parent / "weights" / "mini"
 
 
-def save_part(path: Path, part: str, state: dict[str, Tensor], config: ModelConfig, set_hash: str) -> None:
-    """Write one file of a set in half precision."""
+def save_part(
+    path: Path, part: str, state: dict[str, Tensor], config: ModelConfig, set_hash: str, locator_sha256: str
+) -> None:
+    """Write one file of a set in half precision. The locator's own hash goes along: another one sees other faces."""
     if part not in PARTS or part == "locator":
         raise ValueError(f"part {part!r}: use one of {', '.join(PARTS[1:])} (the locator writes itself)")
     metadata = {"format": FORMAT, "version": str(FORMAT_VERSION), "part": part, "set_hash": set_hash}
     halves = {name: value.detach().half().contiguous() for name, value in state.items()}
-    save_file(halves, str(path), metadata={**metadata, "config": config.to_json()})
+    save_file(halves, str(path), metadata={**metadata, "config": config.to_json(), "locator_sha256": locator_sha256})
 
 
 def load_part(path: Path, part: str) -> Part:
@@ -92,20 +95,21 @@ def load_part(path: Path, part: str) -> Part:
             f"{path.name} has format version {metadata.get('version')}, this code reads {FORMAT_VERSION}: update "
             "the node pack or use weights of its release"
         )
-    if not {"config", "set_hash"} <= metadata.keys():
-        raise ValueError(f"{path.name} lacks config or set_hash in its header: download or copy it again")
+    if not {"config", "set_hash", "locator_sha256"} <= metadata.keys():
+        raise ValueError(f"{path.name} has an incomplete header: download or copy it again")
     if not all(bool(torch.isfinite(v).all()) for v in state.values()):
         raise ValueError(
             f"{path.name} contains NaN or infinite weights: the file is damaged, download or copy it again"
         )
-    return Part(state, ModelConfig.from_json(metadata["config"]), metadata["set_hash"])
+    config = ModelConfig.from_json(metadata["config"])
+    return Part(state, config, metadata["set_hash"], metadata["locator_sha256"])
 
 
 def load_extractor(path: Path) -> OperationExtractor:
     """The extractor of the set that holds this rformer.safetensors."""
     rformer, mae = load_part(path, "rformer"), load_part(path.with_name("mae.safetensors"), "mae")
     _same_set(path.parent, rformer=rformer, mae=mae)
-    locator, view = _seeing(path.parent, rformer.config)
+    locator, view = _seeing(path.parent, rformer)
     return OperationExtractor(
         config=rformer.config,
         set_hash=rformer.set_hash,
@@ -128,7 +132,7 @@ def load_editor(path: Path, *, lora_strength: float = 1.0) -> FieldEditor:
     _same_set(path.parent, dit=dit, lora=lora, mae=mae)
     field_dit = _filled(FieldDiT(dit.config), dit.state, path.name)
     merge(field_dit, lora.state, dit.config.lora, strength=lora_strength)
-    locator, view = _seeing(path.parent, dit.config)
+    locator, view = _seeing(path.parent, dit)
     return FieldEditor(
         config=dit.config,
         set_hash=dit.set_hash,
@@ -156,9 +160,19 @@ def _same_set(folder: Path, **parts: Part) -> None:
         raise ValueError(f"the set in {folder.name}/ is mixed: {error}") from None
 
 
-def _seeing(folder: Path, config: ModelConfig) -> tuple[Locator, CanonicalView]:
-    locator = Locator.from_file(folder / "locator.safetensors")
-    return locator, CanonicalView(config.view, locator.mean_face)
+def _seeing(folder: Path, part: Part) -> tuple[Locator, CanonicalView]:
+    path = folder / "locator.safetensors"
+    locator = Locator.from_file(path)
+    if file_sha256(path) != part.locator_sha256:
+        raise ValueError(
+            f"the set in {folder.name}/ is mixed: locator.safetensors is not the one the set was trained with. "
+            "Copy the complete set."
+        )
+    return locator, CanonicalView(part.config.view, locator.mean_face)
+
+
+def file_sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _filled(module: nn.Module, state: dict[str, Tensor], name: str) -> nn.Module:
@@ -173,10 +187,3 @@ def _filled(module: nn.Module, state: dict[str, Tensor], name: str) -> nn.Module
         )
     module.load_state_dict(state)
     return module.eval().requires_grad_(False)
-
-
-def describe_set(folder: Path) -> dict[str, str]:
-    """Name and hash of a set, from the header of its DiT alone."""
-    with safe_open(str(folder / "dit.safetensors"), framework="pt") as file:
-        metadata = file.metadata() or {}
-    return {"name": json.loads(metadata.get("config", "{}")).get("name", "?"), "set_hash": metadata.get("set_hash", "?")}

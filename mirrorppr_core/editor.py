@@ -59,7 +59,7 @@ class RetouchConfig:
 
 @dataclass(frozen=True)
 class Retouched:
-    """image: like the query.  field: the motion, at the photo's resolution.  faces: those retouched.  notes: for the user."""
+    """image: like the query.  field: its motion, at full resolution.  faces: those retouched.  notes: for the user."""
 
     image: Tensor
     field: Field

@@ -1,16 +1,16 @@
 """Mini's field network: the dual-stream DiT between a convolutional stem and head, predicting a motion field.
 
     cells: noisy field | copied motion | query shape | exemplar shape  --stem-->  8 x 8 tokens + query features
-           --DiT (text stream: operation; modulation: both face shapes)-->  head  -->  gain g, shift w, rest r
+           --DiT (text stream: operation; modulation: operation x face shapes)-->  head  -->  gain g, shift w, rest r
 
     x_0(u) = exp(g(u)) * copied(u + w(u)) + r(u)
 
 The start is the exemplar's motion copied through the canonical view, which is already right for many operations. What
 changes from face to face is mostly how far things move (a longer upper lip lets the mouth move further) and a little
 where, so the network answers with a gain, a shift and a rest; from a free correction alone it learns far slower. A
-fresh network answers zero to all three, so an untrained Mini is the training-free copy. The answer lives on every second
-cell: detail finer than that comes from the copied motion itself. Fields are in units of the operation's own scale
-(codecs.py), which makes a weak and a strong operation look alike.
+fresh network answers zero to all three, so an untrained Mini is the training-free copy. The answer lives on every
+second cell: detail finer than that comes from the copied motion itself. Fields are in units of the operation's own
+scale (codecs.py), which makes a weak and a strong operation look alike.
 
 Shapes: B batch, N cells a side, G image tokens a side, Q operation tokens.
 """
@@ -61,16 +61,19 @@ class FieldDiT(nn.Module):
         self.feature_in = nn.Linear(config.mae.width, dit.width)
         self.dit = DualStreamDiT(dit, in_channels=dit.width, out_channels=channels * self.patch**2)
         self.shape_code = nn.Linear(2 * _GEOMETRY_GRID**2, dit.shape_codes)
-        self.geometry_in = nn.Sequential(
-            nn.Linear(3 * dit.shape_codes, 2 * dit.width), nn.SiLU(), nn.Linear(2 * dit.width, dit.width)
-        )
+        hidden = 2 * dit.width
+        self.geometry_in = nn.Linear(3 * dit.shape_codes, hidden)
+        self.operation_in = nn.Linear(2 * _GEOMETRY_GRID**2 + dit.text_width, hidden)
+        self.geometry_out = nn.Linear(hidden, dit.width)
+        self.direct = nn.Linear(hidden, _OUTPUT_CHANNELS * dit.grid**2)
         self.head = nn.Sequential(
             nn.Conv2d(2 * channels, channels, 3, padding=1),
             nn.GELU(approximate="tanh"),
             nn.Conv2d(channels, _OUTPUT_CHANNELS, 3, padding=1),
         )
-        nn.init.zeros_(self.head[2].weight)
-        nn.init.zeros_(self.head[2].bias)
+        for layer in (self.head[2], self.direct):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, *, noisy: Tensor, condition: FieldCondition, tokens: Tensor, t: Tensor) -> Tensor:
         """noisy: (B, 2, N, N), tokens: (B, Q, text_width), t: (B,). Returns x_0 (B, 2, N, N)."""
@@ -78,16 +81,27 @@ class FieldDiT(nn.Module):
         stem = F.gelu(self.stem(cells), approximate="tanh")  # (B, C, N / 2, N / 2)
         image = self.to_tokens(stem).flatten(2).transpose(1, 2)  # (B, G * G, D)
         image = image + self.feature_in(self.feature_norm(condition.features))
-        query, exemplar = self.code(condition.query_shape), self.code(condition.exemplar_shape)
-        geometry = self.geometry_in(torch.cat([query, exemplar, query - exemplar], dim=1))
-        out = self.dit(image=image, text=tokens, t=t, height=self.grid, width=self.grid, extra=geometry)
+        adaptation = self.adaptation(condition, tokens)
+        extra = self.geometry_out(adaptation)
+        out = self.dit(image=image, text=tokens, t=t, height=self.grid, width=self.grid, extra=extra)
         out = out.transpose(1, 2).unflatten(2, (self.grid, self.grid))
         fine = F.pixel_shuffle(out, self.patch)  # (B, C, N / 2, N / 2)
         answer = self.head(torch.cat([stem, fine], dim=1))
+        direct = self.direct(adaptation).unflatten(1, (_OUTPUT_CHANNELS, self.grid, self.grid))
+        answer = answer + F.interpolate(direct, size=answer.shape[-2:], mode="bilinear", align_corners=False)
         answer = F.interpolate(answer, scale_factor=2, mode="bilinear", align_corners=False)  # (B, 6, N, N)
         gain, shift, rest = answer.chunk(3, dim=1)
         copied = sample(condition.copied, pixel_grid(*shift.shape[-2:]) + shift, mode="bilinear")
         return (_MAX_LOG_GAIN * torch.tanh(gain)).exp() * copied + rest
+
+    def adaptation(self, condition: FieldCondition, tokens: Tensor) -> Tensor:
+        """What this operation makes of the difference between the two faces: a product, because the same longer
+        upper lip means a larger gain for moving the mouth and nothing for the eyes. Returns (B, hidden)."""
+        query, exemplar = self.code(condition.query_shape), self.code(condition.exemplar_shape)
+        faces = self.geometry_in(torch.cat([query, exemplar, query - exemplar], dim=1))
+        motion = F.adaptive_avg_pool2d(condition.copied, _GEOMETRY_GRID).flatten(1)
+        operation = self.operation_in(torch.cat([motion, tokens.mean(1)], dim=1))
+        return faces * torch.tanh(operation)
 
     def code(self, shape: Tensor) -> Tensor:
         """A face's shape in a few numbers. (B, 2, N, N) -> (B, shape_codes)."""

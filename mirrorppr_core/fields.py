@@ -157,9 +157,7 @@ def resize_displacement(displacement: Tensor, height: int, width: int) -> Tensor
     old_height, old_width = displacement.shape[-2:]
     if (old_height, old_width) == (height, width):
         return displacement
-    resized = F.interpolate(
-        displacement, (height, width), mode="bilinear", align_corners=False, antialias=True
-    )
+    resized = F.interpolate(displacement, (height, width), mode="bilinear", align_corners=False, antialias=True)
     scale = displacement.new_tensor([width / old_width, height / old_height])
     return resized * scale.view(2, 1, 1)
 

@@ -55,8 +55,7 @@ def reduce(image: Tensor, factor: int) -> Tensor:
         return as_float(rgb)
     rows = max(1, _STRIP_ROWS // factor) * factor
     strips = [
-        F.avg_pool2d(as_float(rgb[:, :, y : y + rows]), factor, ceil_mode=True)
-        for y in range(0, image.shape[-2], rows)
+        F.avg_pool2d(as_float(rgb[:, :, y : y + rows]), factor, ceil_mode=True) for y in range(0, image.shape[-2], rows)
     ]
     return torch.cat(strips, dim=2)
 

@@ -41,6 +41,8 @@ def read_photo(path: Path) -> Photo:
             if picture.mode in ("P", "RGB", "L", "1"):  # alpha, if any, is a transparent colour
                 mode = "RGBA" if "transparency" in picture.info else "RGB"
             icc_profile = picture.info.get("icc_profile")
+            if icc_profile and icc_profile[16:20] != b"RGB ":
+                icc_profile = None  # a grey picture's profile means nothing on the RGB it becomes
             array = np.array(ImageOps.exif_transpose(picture).convert(mode))
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise ValueError(f"{path.name} is damaged or not a picture ({error}): export it again") from error

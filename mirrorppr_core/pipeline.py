@@ -1,8 +1,8 @@
 """MirrorPPR as a user sees it: extract an operation once, apply it to any number of portraits.
 
-    model = MirrorPPR.bundled()
-    operation = model.extract(Exemplar(before, after))
-    result = model.retouch(query, operation, RetouchConfig(strength=0.8))
+model = MirrorPPR.bundled()
+operation = model.extract(Exemplar(before, after))
+result = model.retouch(query, operation, RetouchConfig(strength=0.8))
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from torch import Tensor
 
 from .checkpoint import LoadedConnector, bundled_set, check_one_set, load_connector, load_editor, load_extractor
-from .editor import FieldEditor, Retouched, RetouchConfig
+from .editor import FieldEditor, RetouchConfig, Retouched
 from .extractor import Exemplar, OperationExtractor
 from .operation import Operation
 
@@ -28,9 +28,7 @@ class MirrorPPR:
     editor: FieldEditor
 
     def __post_init__(self) -> None:
-        check_one_set(
-            extractor=self.extractor.set_hash, connector=self.connector.set_hash, dit=self.editor.set_hash
-        )
+        check_one_set(extractor=self.extractor.set_hash, connector=self.connector.set_hash, dit=self.editor.set_hash)
 
     @classmethod
     def from_folder(cls, folder: Path) -> MirrorPPR:

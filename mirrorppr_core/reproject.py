@@ -7,12 +7,13 @@ against the original is measured at the edited picture's resolution, where it is
 scaled up to the photo. Texture, grain, colours and resolution stay; pixels that did not move keep their bits. What no
 warp can show (teeth, closed eyes) is reported as a residual, and pasted only if asked for.
 
-In order: alignment.py (the picture as a whole), motion.py (the edit), unfold.py, apply.py, residual.py.
+In order: alignment.py (the picture as a whole), motion.py (the edit), residual.py (what is new), bridging.py (motion
+across it), unfold.py, apply.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -39,15 +40,11 @@ _NOTABLE_RESIDUAL = 0.001  # share of the picture
 _STRIP_ROWS = 512  # rows of a large photo turned into floats at a time
 
 
-def _thorough() -> MotionConfig:
-    """More steps at full resolution than for a clean pair: an editor's noise slows the solver down."""
-    return MotionConfig(max_side=2048, iterations=(6, 6, 5, 4, 4, 4))
-
-
 @dataclass(frozen=True, kw_only=True)
 class ReprojectConfig:
     paste_residual: bool = False  # take the edited picture's pixels where no warp explains them
-    motion: MotionConfig = field(default_factory=_thorough)  # max_side: of the copy that is measured
+    # Noise slows the solver down: more steps than a clean pair needs, most of them where they are cheap.
+    motion: MotionConfig = MotionConfig(max_side=2048, iterations=(10, 10, 10, 8, 6, 3))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from .motion import LUMA, blur
 
 _REACH_PX = 1  # colours this near explain a pixel
 _LIKENESS_SIDE, _LIKENESS_WINDOW = 256, 13  # pixels
+_PLAIN = 1e-6  # variance
 _ROUNDS = 4  # of the robust colour fit
 _CELL = 4  # the colours are fitted on a grid, one node for so many pixels
 _DRIFT_SHARE = 1 / 24  # of the longer side: what changes more slowly than this is light, not content
@@ -108,8 +109,10 @@ def likeness(edited: Tensor, warped: Tensor) -> float:
 
     mean_x, mean_y = local_mean(x), local_mean(y)
     variance_x, variance_y = local_mean(x * x) - mean_x**2, local_mean(y * y) - mean_y**2
-    contrast = (variance_x.clamp_min(0) * variance_y.clamp_min(0)).sqrt() + 1e-6
-    correlation = (local_mean(x * y) - mean_x * mean_y) / contrast
+    contrast = (variance_x.clamp_min(0) * variance_y.clamp_min(0)).sqrt()
+    if not (contrast > _PLAIN).any():
+        return 1.0  # a plain picture is like any other
+    correlation = (local_mean(x * y) - mean_x * mean_y) / (contrast + _PLAIN)
     weight = contrast.sqrt()
     return float((correlation * weight).sum() / weight.sum())
 

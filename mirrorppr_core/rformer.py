@@ -2,9 +2,9 @@
 
     [queries | before patches | SEP | after patches] -> ViT layers -> the first Q tokens        (paper, section 3)
 
-One addition for Mini, off in the paper's configuration: the *measured* canonical motion and the exemplar's face shape
-are added to the after patches, because a photo and its own warp let us measure the geometry to a fraction of a pixel
-instead of guessing it.
+Mini's own addition: the *measured* canonical motion and the exemplar's face shape are added to the after patches,
+because a photo and its own warp let us measure the geometry to a fraction of a pixel instead of guessing it. (The
+released R-Former, with its class tokens and token types, is in qwen/official.py.)
 
 Before and after have separate position rows, so the order of the pair matters. Shapes: B batch, G MAE patches a
 side, D width, Q queries, N view cells a side.
@@ -49,7 +49,8 @@ class RFormer(nn.Module):
             nn.init.trunc_normal_(getattr(self.embeddings, name), std=0.02)
 
     def forward(self, before: Tensor, after: Tensor, motion: Tensor | None = None) -> Tensor:
-        """before, after: (B, G * G, D_mae) from MAEEncoder. motion: (B, motion_channels, N, N) or None."""
+        """before, after: (B, G * G, D_mae) from MAEEncoder. motion: (B, motion_channels, N, N), scaled
+        motion and shape, or None where motion_channels is 0."""
         parts = self.embeddings
         before, after = parts.projection(before), parts.projection(after)  # (B, G * G, D)
         if self.config.rformer.motion_channels:

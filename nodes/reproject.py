@@ -37,11 +37,23 @@ class Reproject(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output("image", tooltip="The originals in their new shape, at their own size."),
-                FieldSocket.Output("field", tooltip="How the pixels moved. For Apply Field and Field Preview."),
-                io.Mask.Output("mask", tooltip="1 where pixels moved or were pasted; elsewhere the original's bits."),
-                io.Image.Output("residual", tooltip="What no motion explains: brighter is more different."),
-                io.String.Output("notes", tooltip="What was done and what to know about it, in plain words."),
+                io.Image.Output(
+                    "image", display_name="image", tooltip="The originals in their new shape, at their own size."
+                ),
+                FieldSocket.Output(
+                    "field", display_name="field", tooltip="How the pixels moved. For Apply Field and Field Preview."
+                ),
+                io.Mask.Output(
+                    "mask",
+                    display_name="mask",
+                    tooltip="1 where pixels moved or were pasted; elsewhere the original's bits.",
+                ),
+                io.Image.Output(
+                    "residual", display_name="residual", tooltip="What no motion explains: brighter is more different."
+                ),
+                io.String.Output(
+                    "notes", display_name="notes", tooltip="What was done and what to know about it, in plain words."
+                ),
             ],
         )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from mirrorppr_core.fields import jacobian_determinant, length, pixel_grid
@@ -33,29 +34,78 @@ def load_portrait(path: Path, size: int) -> torch.Tensor:
 
 
 def random_bumps(size: int, generator: torch.Generator, *, longest_px: tuple[float, float]) -> torch.Tensor:
-    """3-7 smooth edits with compact support around the face, without folds.  (1, 2, size, size)."""
+    """3-7 smooth edits with compact support in the middle of the picture, without folds.  (1, 2, size, size)."""
+    num_bumps = int(_uniform(3, 8, generator))
+    centres = [
+        torch.tensor([_uniform(0.3, 0.7, generator), _uniform(0.25, 0.75, generator)]) * size for _ in range(num_bumps)
+    ]
+    return _bumps(size, centres, (0.06 * size, 0.2 * size), generator, longest_px)
 
-    def uniform(low: float, high: float) -> float:
-        return low + (high - low) * float(torch.rand((), generator=generator))
 
+def face_bumps(
+    size: int, mesh: torch.Tensor, generator: torch.Generator, *, longest_px: tuple[float, float]
+) -> torch.Tensor:
+    """The same on a face, as retouchers do it: centres on its mesh (478, 2), sizes by its width."""
+    num_bumps = int(_uniform(3, 8, generator))
+    centres = [mesh[int(_uniform(0, len(mesh), generator))] for _ in range(num_bumps)]
+    width = float(mesh[:, 0].max() - mesh[:, 0].min())
+    return _bumps(size, centres, (0.15 * width, 0.45 * width), generator, longest_px)
+
+
+def _bumps(
+    size: int,
+    centres: list[torch.Tensor],
+    radii: tuple[float, float],
+    generator: torch.Generator,
+    longest_px: tuple[float, float],
+) -> torch.Tensor:
+    """Pushes, pinches and bloats."""
     total = torch.zeros(1, 2, size, size)
-    for _ in range(int(uniform(3, 8))):
-        centre = torch.tensor([uniform(0.3, 0.7), uniform(0.25, 0.75)]).view(1, 2, 1, 1) * size
-        radius = uniform(0.06, 0.2) * size
-        away = (pixel_grid(size, size) - centre) / radius
+    for centre in centres:
+        radius = _uniform(*radii, generator)
+        away = (pixel_grid(size, size) - centre.view(1, 2, 1, 1)) / radius
         weight = (1 - away.square().sum(1, keepdim=True)).clamp_min(0) ** 2
-        if uniform(0, 1) < 0.5:
-            angle = uniform(0, 2 * np.pi)
+        if _uniform(0, 1, generator) < 0.5:
+            angle = _uniform(0, 2 * np.pi, generator)
             direction = torch.tensor([np.cos(angle), np.sin(angle)]).float().view(1, 2, 1, 1)
         else:
-            direction = away * (2.0 if uniform(0, 1) < 0.5 else -2.0)
+            direction = away * (2.0 if _uniform(0, 1, generator) < 0.5 else -2.0)
         # A push of a third of the radius is as far as it goes before it folds.
-        total = total + weight * direction * uniform(0.1, 0.25) * radius
-    longest = uniform(*longest_px)
-    total = total * (longest / length(total).amax())
+        total = total + weight * direction * _uniform(0.1, 0.25, generator) * radius
+    total = total * (_uniform(*longest_px, generator) / length(total).amax())
     while jacobian_determinant(total).amin() < 0.3:
         total = total * 0.8
     return total
+
+
+def _uniform(low: float, high: float, generator: torch.Generator) -> float:
+    return low + (high - low) * float(torch.rand((), generator=generator))
+
+
+def vae_like(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Blur, white and coarse noise, new gain and offset per channel, and a slow colour drift."""
+    size = image.shape[-1]
+
+    def noise(cells: int, scale: float) -> torch.Tensor:
+        field = torch.randn(1, 3, cells, cells, generator=generator) * scale
+        return F.interpolate(field, (size, size), mode="bicubic", align_corners=False)
+
+    taps = torch.tensor([0.17, 0.66, 0.17])
+    kernel = torch.outer(taps, taps).expand(3, 1, 3, 3)
+    blurred = F.conv2d(F.pad(image, (1,) * 4, mode="replicate"), kernel, groups=3)
+    gain = 1 + (torch.rand(1, 3, 1, 1, generator=generator) - 0.5) * 0.1
+    offset = (torch.rand(1, 3, 1, 1, generator=generator) - 0.5) * 12 / 255
+    noisy = blurred * gain + offset + noise(size, 2 / 255) + noise(size // 4, 2 / 255) + noise(4, 2 / 255)
+    return noisy.clamp(0, 1)
+
+
+def recoloured(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A warmer, brighter, more contrasty grade with a vignette: the retoucher's other work."""
+    size = image.shape[-1]
+    away = pixel_grid(size, size) / size - 0.5
+    vignette = 1.08 - 0.5 * away.square().sum(1, keepdim=True)
+    graded = image.clamp_min(1e-4) ** torch.tensor([0.82, 0.88, 0.98]).view(1, 3, 1, 1)
+    return (graded * vignette * 1.05 - 0.02).clamp(0, 1)
 
 
 def jpeg(image: torch.Tensor, quality: int) -> torch.Tensor:

@@ -12,7 +12,6 @@ from toys import TINY, random_lora, save_set, seeded
 
 from mirrorppr_core.checkpoint import (
     PARTS,
-    describe_set,
     load_connector,
     load_editor,
     load_extractor,
@@ -46,9 +45,9 @@ def rewrite(path, *, state=None, **metadata):
 
 def test_a_part_comes_back_in_half_precision_with_its_settings_and_set(tmp_path):
     state = {k: torch.randn(v.shape, generator=seeded()) for k, v in Connector(TINY.connector).state_dict().items()}
-    save_part(tmp_path / "c.safetensors", "connector", state, TINY, "abc")
+    save_part(tmp_path / "c.safetensors", "connector", state, TINY, "abc", "def")
     part = load_part(tmp_path / "c.safetensors", "connector")
-    assert (part.config, part.set_hash) == (TINY, "abc")
+    assert (part.config, part.set_hash, part.locator_sha256) == (TINY, "abc", "def")
     assert all(torch.equal(value, state[name].half().float()) for name, value in part.state.items())
     assert part.state.keys() == state.keys()
 
@@ -69,10 +68,6 @@ def test_the_editor_is_the_dit_with_the_lora_merged(folder, strength):
     loaded = load_editor(folder / "dit.safetensors", lora_strength=strength).field_dit.state_dict()
     for name, value in expected.state_dict().items():
         assert_close(loaded[name], value)
-
-
-def test_a_set_is_described_from_its_header(folder):
-    assert describe_set(folder) == {"name": "tiny", "set_hash": "0123456789ab"}
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -130,10 +125,10 @@ def test_settings_of_another_release_are_refused(folder):
         load_connector(folder / "connector.safetensors")
 
 
-@pytest.mark.parametrize("missing", ["config", "set_hash"])
-def test_a_header_without_settings_or_set_is_refused(folder, missing):
+@pytest.mark.parametrize("missing", ["config", "set_hash", "locator_sha256"])
+def test_an_incomplete_header_is_refused(folder, missing):
     rewrite(folder / "connector.safetensors", **{missing: None})
-    with pytest.raises(ValueError, match=r"connector.safetensors lacks config or set_hash in its header"):
+    with pytest.raises(ValueError, match=r"connector.safetensors has an incomplete header"):
         load_connector(folder / "connector.safetensors")
 
 
@@ -161,13 +156,21 @@ def test_a_set_mixed_of_two_runs_is_refused(folder, tmp_path, part):
         MirrorPPR.from_folder(folder)
 
 
+def test_another_locator_is_refused(folder):
+    """It would see other landmarks, and every cell of the canonical view would lie elsewhere."""
+    path = folder / "locator.safetensors"
+    rewrite(path, note="retrained")
+    with pytest.raises(ValueError, match="locator.safetensors is not the one the set was trained with"):
+        load_editor(folder / "dit.safetensors")
+
+
 def test_a_lora_of_another_model_is_refused(folder):
     state = {name.replace("blocks.0", "blocks.5"): v for name, v in random_lora(FieldDiT(TINY), TINY.lora).items()}
-    save_part(folder / "lora.safetensors", "lora", state, TINY, "0123456789ab")
+    save_part(folder / "lora.safetensors", "lora", state, TINY, "0123456789ab", "")
     with pytest.raises(ValueError, match="do not exist in this DiT"):
         load_editor(folder / "dit.safetensors")
 
 
 def test_only_parts_of_a_set_can_be_saved(tmp_path):
     with pytest.raises(ValueError, match="use one of mae, rformer, connector, dit, lora"):
-        save_part(tmp_path / "x.safetensors", "vae", {}, TINY, "abc")
+        save_part(tmp_path / "x.safetensors", "vae", {}, TINY, "abc", "")

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mirrorppr_core.apply import Field, apply_field
-from mirrorppr_core.checkpoint import bundled_set, save_part
+from mirrorppr_core.checkpoint import bundled_set, file_sha256, save_part
 from mirrorppr_core.config import (
     ConnectorConfig,
     DiTConfig,
@@ -115,8 +115,9 @@ def save_set(folder: Path, *, set_hash: str = "0123456789ab", config: ModelConfi
         "dit": randomise(field_dit, std=0.05) if trained else field_dit,
     }
     for name, part in parts.items():
-        save_part(folder / f"{name}.safetensors", name, part.state_dict(), config, set_hash)
-    save_part(folder / "lora.safetensors", "lora", random_lora(field_dit, config.lora), config, set_hash)
+        save_part(folder / f"{name}.safetensors", name, part.state_dict(), config, set_hash, file_sha256(LOCATOR))
+    lora = random_lora(field_dit, config.lora)
+    save_part(folder / "lora.safetensors", "lora", lora, config, set_hash, file_sha256(LOCATOR))
     shutil.copyfile(LOCATOR, folder / "locator.safetensors")
     return folder
 

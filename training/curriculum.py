@@ -1,8 +1,8 @@
 """The curriculum as data: what each stage trains, for how long and how fast.
 
 Stages run in the order of STAGES; each starts from the results of the ones before it. `steps` are the bundled
-Mini's: about an hour and a quarter on one CPU core in all. A step is a pure function of (seed, step), so a run can be stopped
-and resumed anywhere.
+Mini's: about an hour on one CPU core in all. A step is a pure function of (seed, step), so a run can be stopped and
+resumed anywhere.
 """
 
 from __future__ import annotations
@@ -35,6 +35,6 @@ STAGES: dict[str, Stage] = {
         Stage(name="encoder", trains="MAE", steps=1000, batch=16, learning_rate=1e-3),
         Stage(name="backbone", trains="field DiT", steps=4000, batch=32, learning_rate=1e-3),
         Stage(name="extractor", trains="R-Former", steps=600, batch=32, learning_rate=1e-3),
-        Stage(name="joint", trains="R-Former, connector, LoRA", steps=2000, batch=32, learning_rate=1e-3),
+        Stage(name="joint", trains="R-Former, connector, LoRA", steps=1600, batch=32, learning_rate=1e-3),
     )
 }

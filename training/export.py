@@ -16,7 +16,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mirrorppr_core.checkpoint import bundled_set, load_connector, load_editor, load_extractor, save_part
+from mirrorppr_core.checkpoint import bundled_set, file_sha256, load_connector, load_editor, load_extractor, save_part
 from mirrorppr_core.config import ModelConfig, set_hash
 
 _SOURCES = {  # part -> (stage that trained it, prefix of its tensors there)
@@ -40,7 +40,7 @@ def export(run: Path, locator: Path, out: Path, config: ModelConfig) -> str:
     hash_ = set_hash(config, digest.hexdigest())
     out.mkdir(parents=True, exist_ok=True)
     for name, state in parts.items():
-        save_part(out / f"{name}.safetensors", name, state, config, hash_)
+        save_part(out / f"{name}.safetensors", name, state, config, hash_, file_sha256(locator))
     if locator.resolve() != (out / "locator.safetensors").resolve():
         shutil.copyfile(locator, out / "locator.safetensors")
     load_extractor(out / "rformer.safetensors")

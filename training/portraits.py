@@ -88,7 +88,9 @@ def _build(folder: Path, split: str, mean_face: Tensor, view: ViewConfig, crop_s
         listed = [r for r in csv.DictReader(handle) if r["split"] == split and r["file"] in meshes]
     rows = [r for r in listed if r["file"].startswith(f"{split}/")]  # body/ has faces too small for the crops
     if not rows:
-        raise ValueError(f"{folder}: no portraits of split {split!r} with landmarks. Check portraits.csv")
+        raise ValueError(
+            f"{folder}: no portraits with landmarks under {split}/ and with split {split!r} in portraits.csv"
+        )
     sources = [r["source"] for r in rows]
     # The square root of a source's share: large sources still count more, but do not drown the others.
     weight = np.array([sources.count(s) ** -0.5 for s in sources])

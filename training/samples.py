@@ -20,15 +20,12 @@ from torch import Tensor
 
 from mirrorppr_core.fields import length
 from mirrorppr_core.landmarks import (
-    BROW_L,
     BROW_R,
     BROWS,
     EYE_L,
     EYE_R,
     FACE_POINTS,
     LIPS,
-    LIPS_INNER,
-    LIPS_OUTER,
     MIRROR_130,
     NOSE,
     OVAL,
@@ -53,9 +50,11 @@ PARTS: dict[str, tuple[int, ...]] = {
     "mouth": LIPS, "upper_lip": _rows(185, 40, 39, 37, 0, 267, 269, 270, 409, 82, 13, 312),
     "lower_lip": _rows(146, 91, 181, 84, 17, 314, 405, 321, 375, 87, 14, 317),
     "mouth_corner": _rows(61, 78, 95, 191, 146, 185), "mouth_and_nose": LIPS + NOSE,
-    "chin": _rows(152, 176, 400), "jaw": _rows(172, 150, 176), "mandible": _rows(132, 172), "cheek": _rows(50, 205, 101),
+    "chin": _rows(152, 176, 400), "jaw": _rows(172, 150, 176), "mandible": _rows(132, 172),
+    "cheek": _rows(50, 205, 101),
     "cheekbone": _rows(234, 132, 50), "temple": _rows(162, 54, 234),
-    "forehead": _rows(10, 151, 9, 67, 297), "face": OVAL, "lower_face": _rows(152, 176, 150, 172, 132, 400, 379, 397, 361),
+    "forehead": _rows(10, 151, 9, 67, 297), "face": OVAL,
+    "lower_face": _rows(152, 176, 150, 172, 132, 400, 379, 397, 361),
 }  # fmt: skip
 _SIDED = ("eye", "brow", "eye_and_brow", "upper_lid", "eye_corner", "inner_eye_corner", "nose_wing", "mouth_corner",
           "jaw", "mandible", "cheek", "cheekbone", "temple")  # fmt: skip
@@ -67,7 +66,7 @@ class Batch:
     """One training batch, all in cells.
 
     copied: exemplar's measured motion.  target: the query's true motion.  shapes and clean pixels of both faces.
-    operation: (B, 3) LLW index + 1 of up to three steps, 0 = none, O + 1 = part operation.  strength: (B, 3) in [-1, 1].
+    operation: (B, 3) LLW index + 1 of up to three steps, 0 = none, O + 1 = part operation.  strength: (B, 3), -1 to 1.
     """
 
     copied: Tensor

@@ -219,4 +219,3 @@ def relative_loss(predicted: Tensor, batch: Batch, scale: Tensor) -> tuple[Tenso
 def _relative(predicted: Tensor, target: Tensor, region: Tensor) -> Tensor:
     error = (length(predicted - target) * region).sum((1, 2, 3))
     return error / (length(target) * region).sum((1, 2, 3)).clamp(min=1e-6)
-

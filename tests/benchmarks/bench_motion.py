@@ -23,37 +23,10 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from synthetic import jpeg, load_portrait, portraits_folder, random_bumps  # noqa: E402
+from synthetic import jpeg, load_portrait, portraits_folder, random_bumps, recoloured, vae_like  # noqa: E402
 
-from mirrorppr_core.fields import length, pixel_grid, warp  # noqa: E402
+from mirrorppr_core.fields import length, warp  # noqa: E402
 from mirrorppr_core.motion import estimate_motion  # noqa: E402
-
-
-def vae_like(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Blur, white and coarse noise, new gain and offset per channel, and a slow colour drift."""
-    size = image.shape[-1]
-
-    def noise(cells: int, scale: float) -> torch.Tensor:
-        field = torch.randn(1, 3, cells, cells, generator=generator) * scale
-        return F.interpolate(field, (size, size), mode="bicubic", align_corners=False)
-
-    taps = torch.tensor([0.17, 0.66, 0.17])
-    kernel = torch.outer(taps, taps).expand(3, 1, 3, 3)
-    blurred = F.conv2d(F.pad(image, (1,) * 4, mode="replicate"), kernel, groups=3)
-    gain = 1 + (torch.rand(1, 3, 1, 1, generator=generator) - 0.5) * 0.1
-    offset = (torch.rand(1, 3, 1, 1, generator=generator) - 0.5) * 12 / 255
-    noisy = blurred * gain + offset + noise(size, 2 / 255) + noise(size // 4, 2 / 255) + noise(4, 2 / 255)
-    return noisy.clamp(0, 1)
-
-
-def recoloured(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """A warmer, brighter, more contrasty grade with a vignette: the retoucher's other work."""
-    size = image.shape[-1]
-    away = pixel_grid(size, size) / size - 0.5
-    vignette = 1.08 - 0.5 * away.square().sum(1, keepdim=True)
-    graded = image.clamp_min(1e-4) ** torch.tensor([0.82, 0.88, 0.98]).view(1, 3, 1, 1)
-    return (graded * vignette * 1.05 - 0.02).clamp(0, 1)
-
 
 DEGRADE = {
     "clean": lambda image, generator: image,
