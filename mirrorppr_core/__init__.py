@@ -13,8 +13,12 @@
     lora.py, flow.py, codecs.py                                 adapters, flow matching, what a latent is
     config.py, checkpoint.py                                    settings and files of a matched set
 
+    reproject.py     any editor's output -> the original's own pixels, moved
+                     alignment.py, residual.py, bridging.py     shift and zoom, what a warp cannot explain, gaps
     warping.py       simulated retouching (LLW)                 llw_operations.py, llw_exact.py, llw_official.py
-    metrics.py, images.py, photo_files.py, cli.py               scores, checks, files, command line
+    qwen/            the paper's own system at its own dimensions
+    metrics.py, images.py, photo_files.py                       scores, checks, files
+    cli.py           the command line                           *_command.py: one command each
 
 Import from the files themselves; this one imports nothing.
 """
