@@ -16,6 +16,7 @@ from .locator import Face, Locator
 
 _LOCATE_SIDE = 2048  # larger photos are searched on a reduced copy
 _SHARP_FACE_PX = 160  # a face at least this large in the copy loses nothing by the reduction
+_SMALL, _STEADY = 0.4, 3.5  # of the largest face's size; per cent (locator.Face.disagreement)
 FACE_CHOICES = ("only", "largest", "all")
 
 
@@ -23,6 +24,8 @@ def locate(locator: Locator, image: Tensor) -> list[Face]:
     """All faces of a photo (1, C, H, W) of any size, largest first, in photo pixels."""
     factor = -(-max(image.shape[-2:]) // _LOCATE_SIDE)
     faces = locator.find(reduce(image, factor))
+    # The rare false face (a wheel, a buckle) is small and unsteady; a bystander's real face is steady.
+    faces = [f for f in faces if f.size_px > _SMALL * faces[0].size_px or f.disagreement < _STEADY]
     if factor == 1:
         return faces
     return [_sharpened(locator, image, _moved(face, scale=factor, shift=(factor - 1) / 2)) for face in faces]

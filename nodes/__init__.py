@@ -6,6 +6,10 @@
     reproject.py  Reproject
     fields.py     Apply Field, Field Preview
     simulate.py   Simulate Retouch
+    qwen_load.py          Load MirrorPPR (Qwen), Apply to Qwen
+    qwen_operation.py     Extract Operation (Qwen)
+    qwen_conditioning.py  Retouch Conditioning (Qwen), Restore Size (Qwen); qwen_vision.py is what the model sees
+    qwen_sampler.py       Retouch Sampler (Qwen)
     sockets.py    our types, and IMAGE / MASK to core's tensors and back
     picture.py    motion drawn for people
     web/docs/     the help page of every node
@@ -18,6 +22,10 @@ from comfy_api.latest import ComfyExtension, io
 from .fields import ApplyField, FieldPreview
 from .loaders import Load, LoadConnector, LoadDiT, LoadExtractor, register_folder
 from .operation import ExtractOperation
+from .qwen_conditioning import QwenConditioning, QwenRestore
+from .qwen_load import ApplyQwen, LoadQwen
+from .qwen_operation import ExtractQwenOperation
+from .qwen_sampler import QwenSampler
 from .reproject import Reproject
 from .retouch import RetouchSampler
 from .simulate import SimulateRetouch
@@ -36,6 +44,12 @@ class MirrorPPRExtension(ComfyExtension):
             ApplyField,
             FieldPreview,
             SimulateRetouch,
+            LoadQwen,
+            ApplyQwen,
+            ExtractQwenOperation,
+            QwenConditioning,
+            QwenSampler,
+            QwenRestore,
         ]
 
 

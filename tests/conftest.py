@@ -12,10 +12,11 @@ sys.path.insert(0, str(ROOT))  # `import mirrorppr_core`, however pytest was sta
 
 @pytest.fixture(scope="session")
 def host():
-    """The real ComfyUI with this repository as a pack, and the probe pack beside it."""
+    """The real ComfyUI with this repository as a pack, and two packs that only tests use beside it."""
     if not COMFYUI.exists():
         reason = "the real ComfyUI is not installed here: run `make setup`"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    probe = Path(__file__).parent / "probe"
-    with ComfyHost(packs={PACK: ROOT, "mirrorppr-probe": probe}) as running:
+    tests = Path(__file__).parent
+    packs = {PACK: ROOT, "mirrorppr-probe": tests / "probe", "tiny-qwen": tests / "tiny_qwen_shim"}
+    with ComfyHost(packs=packs) as running:
         yield running

@@ -129,4 +129,4 @@ def test_samples_of_a_batch_do_not_see_each_other():
     both = network(**inputs)
     second = FieldCondition(**{k: v[1:] for k, v in vars(inputs["condition"]).items()})
     alone = network(noisy=inputs["noisy"][1:], condition=second, tokens=inputs["tokens"][1:], t=inputs["t"][1:])
-    assert_close(alone, both[1:])
+    assert_close(alone, both[1:], atol=1e-4, rtol=1e-4)  # sums run in another order for another batch size

@@ -72,5 +72,7 @@ def test_another_template_is_computed_anew(portraits, tmp_path):
 
 
 def test_a_split_without_portraits_is_refused(portraits, tmp_path):
-    with pytest.raises(ValueError, match="no portraits of split 'eval' with landmarks. Check portraits.csv"):
+    with pytest.raises(
+        ValueError, match="no portraits with landmarks under eval. and with split 'eval' in portraits.csv"
+    ):
         load(portraits, tmp_path, split="eval")

@@ -82,7 +82,7 @@ def text_encoder(words) -> nn.Module:
     config = Qwen2_5_VLConfig(
         text_config=dict(
             vocab_size=len(words), hidden_size=TEXT_WIDTH, intermediate_size=64, num_hidden_layers=2,
-            num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=8192,
+            num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=8192, rms_norm_eps=1e-6,
             rope_parameters={"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]},
         ),
         vision_config=dict(

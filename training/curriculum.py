@@ -35,6 +35,6 @@ STAGES: dict[str, Stage] = {
         Stage(name="encoder", trains="MAE", steps=1000, batch=16, learning_rate=1e-3),
         Stage(name="backbone", trains="field DiT", steps=4000, batch=32, learning_rate=1e-3),
         Stage(name="extractor", trains="R-Former", steps=600, batch=32, learning_rate=1e-3),
-        Stage(name="joint", trains="R-Former, connector, LoRA", steps=1600, batch=32, learning_rate=1e-3),
+        Stage(name="joint", trains="R-Former, connector, LoRA", steps=2200, batch=32, learning_rate=1e-3),
     )
 }

@@ -59,7 +59,8 @@ def load_faces(
 ) -> FaceSet:
     """All faces of a split that have landmarks. The first call takes minutes; the result is cached on disk.
 
-    folder holds portraits.csv (file, split, identity, source) and landmarks.npz, as described in the README.
+    folder holds the pictures under train/ and eval/, portraits.csv (columns file, split, identity, source) and
+    landmarks.npz (files, face_avg: (n, 478, 2) MediaPipe FaceMesh points in pixels).
     """
     # Everything in the table follows from these; another mean face or view must not find it.
     key = hashlib.sha256(f"{view}{crop_size}".encode() + mean_face.numpy().tobytes()).hexdigest()[:8]
