@@ -14,7 +14,7 @@ from torch import Tensor
 from .fields import length
 
 # Below the first share of the scale a motion is noise and becomes zero; above the second it is untouched.
-_GATE = (0.015, 0.045)
+_GATE = (0.05, 0.12)
 _STRONGEST_SHARE = 0.05
 
 

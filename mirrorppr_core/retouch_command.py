@@ -1,6 +1,7 @@
 """`retouch`: photos after an exemplar pair.
 
     python -m mirrorppr_core retouch --before B --after A --query Q [Q ...] --out DIR
+    python -m mirrorppr_core retouch --engine qwen --weights SET --base QWEN_IMAGE_EDIT ...
 
 Everything that can be checked is checked before the first result is written. A query that fails (no face, say) is
 reported and does not stop the others.
@@ -18,6 +19,7 @@ from typing import Any
 from .checkpoint import bundled_set
 from .editor import MAX_STRENGTH, RetouchConfig
 from .extractor import Exemplar
+from .images import check_photo
 from .operation import Operation
 from .photo_files import Photo, read_photo, write_png
 from .pipeline import MirrorPPR
@@ -32,28 +34,38 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--strength", type=float, default=1.0, help=f"-{MAX_STRENGTH:g} to {MAX_STRENGTH:g}; negative reverses"
     )
-    parser.add_argument("--steps", type=int, default=RetouchConfig.num_steps, help="steps of the flow")
+    parser.add_argument("--steps", type=int, help="steps of the flow (default: 2 for mini, 40 for qwen)")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same file")
     parser.add_argument(
         "--face", default="only", help="only, largest, all, or a number counted from the left (default: only)"
     )
-    parser.add_argument("--weights", type=Path, default=bundled_set(), help="folder of a matched set")
+    parser.add_argument("--weights", type=Path, help="folder of a matched set (default: the bundled Mini)")
+    qwen = parser.add_argument_group("with --engine qwen")
+    parser.add_argument("--engine", choices=("mini", "qwen"), default="mini", help="mini (default) or the paper's")
+    qwen.add_argument("--base", type=Path, help="diffusers folder of Qwen-Image-Edit")
+    qwen.add_argument("--device", default="cpu", help="where to compute: cpu or cuda (default: cpu)")
+    qwen.add_argument("--guidance", type=float, default=1.0, help="along the operation; other than 1 costs double")
+    qwen.add_argument("--generated", action="store_true", help="write the generated picture, not the moved photo")
     parser.set_defaults(run=run)
 
 
 def run(options: Any) -> int:
     """Returns the exit status: 0 all retouched, 1 some failed. Raises OSError or ValueError before anything is done."""
-    report = _retouch(options)
+    if options.engine == "qwen":
+        report = _retouch_qwen(options)
+    else:
+        report = _retouch(options)
     print(json.dumps(report, indent=1))
     return 1 if any("error" in row for row in report["queries"]) else 0
 
 
 def _retouch(options: Any) -> dict[str, Any]:
-    config = RetouchConfig(strength=options.strength, num_steps=options.steps, seed=options.seed, face=options.face)
+    num_steps = RetouchConfig.num_steps if options.steps is None else options.steps
+    config = RetouchConfig(strength=options.strength, num_steps=num_steps, seed=options.seed, face=options.face)
     targets = _targets(options.query, options.out, keep=(options.before, options.after))
     began = time.perf_counter()
     before, after = read_photo(options.before), read_photo(options.after)
-    model = MirrorPPR.from_folder(options.weights)
+    model = MirrorPPR.from_folder(options.weights or bundled_set())
     loaded = time.perf_counter()
     operation = model.extract(Exemplar(before.pixels, after.pixels))
     extracted = time.perf_counter()
@@ -79,8 +91,7 @@ def _one(model: MirrorPPR, operation: Operation, config: RetouchConfig, query: P
         result = model.retouch(photo.pixels, operation, config)
         write_png(target, Photo(result.image, photo.icc_profile))
     except (ValueError, OSError) as error:
-        print(f"error: {query}: {error}", file=sys.stderr)
-        return {"query": str(query), "error": str(error)}
+        return _failure(query, error)
     changed = (result.image != photo.pixels).any(dim=1).float().mean()
     return {
         "query": str(query),
@@ -91,6 +102,58 @@ def _one(model: MirrorPPR, operation: Operation, config: RetouchConfig, query: P
         "unchanged": operation.is_identity,
         "notes": list(result.notes),
     }
+
+
+def _retouch_qwen(options: Any) -> dict[str, Any]:
+    # diffusers and transformers take seconds to import and are not needed for Mini.
+    from .qwen.album import retouch_album
+    from .qwen.schedule import NUM_STEPS
+    from .qwen.standalone import QwenEngine, QwenRetouchConfig
+
+    if options.weights is None or options.base is None:
+        raise ValueError("--engine qwen needs --weights (`python -m mirrorppr_core fetch`) and --base: name both")
+    if options.face != "only":
+        raise ValueError("--face is Mini's: the Qwen engine sees the whole picture. Leave it out, or crop the photo.")
+    RetouchConfig(strength=options.strength)  # same range
+    num_steps = NUM_STEPS if options.steps is None else options.steps
+    config = QwenRetouchConfig(num_steps=num_steps, seed=options.seed, guidance=options.guidance)
+    targets = _targets(options.query, options.out, keep=(options.before, options.after))
+    before, after = read_photo(options.before), read_photo(options.after)
+    engine = QwenEngine.from_folders(weights=options.weights, base=options.base, device=options.device)
+    operation = engine.extract(Exemplar(before.pixels, after.pixels))
+    _prepare(options.out)
+    photos, failed = [], []
+    for query, target in targets:
+        try:
+            photo = read_photo(query)
+            check_photo(photo.pixels, query.name)
+            photos.append((query, target, photo))
+        except (ValueError, OSError) as error:
+            failed.append(_failure(query, error))
+    results = retouch_album(
+        engine,
+        [photo.pixels for _, _, photo in photos],
+        operation,
+        config,
+        strength=options.strength,
+        generated=options.generated,
+    )
+    rows = []
+    for (query, target, photo), result in zip(photos, results, strict=True):
+        if isinstance(result, ValueError):
+            rows.append(_failure(query, result))
+            continue
+        pixels = result.image if result.image.dtype == photo.pixels.dtype else (result.image * 255).round().byte()
+        write_png(target, Photo(pixels, photo.icc_profile))
+        largest = None if result.field is None else round(result.field.max_px, 3)
+        row = {"query": str(query), "output": str(target), "largest_displacement_px": largest}
+        rows.append({**row, "notes": list(result.notes)})
+    return {"set": engine.files.set_id, "queries": rows + failed}
+
+
+def _failure(query: Path, error: Exception) -> dict[str, Any]:
+    print(f"error: {query}: {error}", file=sys.stderr)
+    return {"query": str(query), "error": str(error)}
 
 
 def _targets(queries: list[Path], out: Path, *, keep: tuple[Path, Path]) -> list[tuple[Path, Path]]:

@@ -45,7 +45,8 @@ def register_folder() -> None:
 def set_names(*parts: str) -> list[str]:
     """The bundled set, then every folder with one of these parts. Cheap: the host caches the listing."""
     files = [PurePath(name) for name in folder_paths.get_filename_list(FOLDER)]
-    folders = {file.parent.as_posix() for file in files if file.stem in parts}
+    # The Qwen engine's released layout has a folder for each file, named like it (qwen_load.py): not sets of ours.
+    folders = {file.parent.as_posix() for file in files if file.stem in parts and file.parent.name != file.stem}
     return [BUNDLED, *sorted(FOLDER_ITSELF if name == "." else name for name in folders)]
 
 

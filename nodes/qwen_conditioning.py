@@ -106,7 +106,7 @@ class QwenRestore(io.ComfyNode):
                 io.Image.Input("image", tooltip="From VAE Decode."),
                 QwenSizeSocket.Input("size", tooltip="From Retouch Conditioning (MirrorPPR, Qwen)."),
             ],
-            outputs=[io.Image.Output("restored", display_name="image", tooltip="As large as the query.")],
+            outputs=[io.Image.Output("restored", display_name="restored", tooltip="As large as the query.")],
         )
 
     @classmethod

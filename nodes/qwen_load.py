@@ -132,7 +132,7 @@ class ApplyQwen(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Model.Output("patched", display_name="model", tooltip="The model with the LoRA, for any sampler."),
+                io.Model.Output("patched", display_name="patched", tooltip="The model with the LoRA, for any sampler."),
                 io.String.Output("notes", display_name="notes", tooltip="How many layers were patched."),
             ],
         )

@@ -62,7 +62,7 @@ class QwenSampler(io.ComfyNode):
                     tooltip="Start with official, drawn as the authors' program does. native: as KSampler does.",
                 ),
             ],
-            outputs=[io.Latent.Output("samples", display_name="latent", tooltip="For VAE Decode, then Restore Size.")],
+            outputs=[io.Latent.Output("samples", display_name="samples", tooltip="For VAE Decode, then Restore Size.")],
         )
 
     @classmethod

@@ -114,7 +114,9 @@ def test_every_node_and_input_explains_itself(host):
     ours = {name: info for name, info in host.object_info().items() if name.startswith("MirrorPPR_")}
     assert set(ours) == {page.stem for page in (ROOT / "nodes" / "web" / "docs").glob("*.md")}
     for name, info in ours.items():
-        assert info["description"] and info["category"] == "MirrorPPR" and "MirrorPPR" in info["display_name"], name
+        assert (
+            info["description"] and info["category"].startswith("MirrorPPR") and "MirrorPPR" in info["display_name"]
+        ), name
         inputs = info["input"].get("required", {}) | info["input"].get("optional", {})
         assert all(spec[1].get("tooltip") for spec in inputs.values()), name
         assert all(info["output_tooltips"]), name
