@@ -101,7 +101,10 @@ def load_part(path: Path, part: str) -> Part:
         raise ValueError(
             f"{path.name} contains NaN or infinite weights: the file is damaged, download or copy it again"
         )
-    config = ModelConfig.from_json(metadata["config"])
+    try:
+        config = ModelConfig.from_json(metadata["config"])
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path.name}: {error}. Copy or download it again, for this release of the code.") from error
     return Part(state, config, metadata["set_hash"], metadata["locator_sha256"])
 
 

@@ -22,7 +22,7 @@ from .apply import Field, apply_field
 from .codecs import FieldCodec, motion_scale
 from .config import ModelConfig
 from .connector import Connector
-from .faces import choose, locate
+from .faces import check_choice, choose, locate
 from .field_dit import FieldCondition, FieldDiT
 from .fields import jacobian_determinant
 from .flow import draw_noise, integrate
@@ -42,7 +42,7 @@ class RetouchConfig:
     """How an operation is applied."""
 
     strength: float = 1.0  # 0 nothing, 1 as in the exemplar, 2 twice as far, negative: the opposite
-    num_steps: int = 2  # of the flow; cost is linear in it, more than 4 changes nothing visible
+    num_steps: int = 2  # of the flow; more cost more and are not more accurate
     seed: int = 0
     face: str = "only"  # see faces.choose
     refine: bool = True  # False copies the exemplar's motion without the network: a control, not for production
@@ -55,6 +55,9 @@ class RetouchConfig:
             )
         if not 1 <= self.num_steps <= 50:
             raise ValueError(f"num_steps={self.num_steps}: use 1 to 50, 2 is usual")
+        if not 0 <= self.seed < 2**64:
+            raise ValueError(f"seed={self.seed}: use a whole number from 0 to 2^64 - 1")
+        check_choice(self.face)
 
 
 @dataclass(frozen=True)

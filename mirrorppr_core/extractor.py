@@ -19,10 +19,11 @@ from torch import Tensor
 from .codecs import FieldCodec, motion_scale
 from .config import ModelConfig
 from .faces import choose, describe, locate
+from .fields import length, warp
 from .images import as_float, check_photo, reduce
 from .locator import Face, Locator
 from .mae import MAEEncoder
-from .motion import estimate_motion
+from .motion import Motion, estimate_motion
 from .operation import Operation
 from .rformer import RFormer
 from .views import CanonicalView, FaceView
@@ -32,6 +33,9 @@ from .views import CanonicalView, FaceView
 _MEASURE_PX_PER_CELL = 8.0
 _SAME_PHOTO = 0.5  # correlation of fine detail; retouched copies measure 0.7 to 1, other photos below 0.2
 _VISIBLE = 6 / 255  # a change of colour that counts
+_MISALIGNED_PX = 1.3  # median motion around the face in the overview; aligned pairs stay below 0.3, however edited
+_MOVED_PX, _MOVED_SHARE = 0.5, 0.025  # motion outside the view that counts, and how much of it is a body edit
+_REPAINTED = 0.2  # mean difference over about a cell that a warp leaves; blur and sharpening stay below 0.16
 _CHECK_SIDE = 512
 
 
@@ -64,6 +68,8 @@ class OperationExtractor:
         before, after = exemplar.before, exemplar.after
         overview = check_pair(before, after)
         person = self._person(before, overview, face)
+        overall = estimate_motion(source=overview.before, target=overview.after)
+        _check_aligned(overall, person, overview.factor)
         view = self.view.fit(person.landmarks)
         box, factor = _view_box(view, before), _measure_factor(view.pixels_per_cell)
         left, top, right, bottom = box
@@ -71,6 +77,7 @@ class OperationExtractor:
         close = view.cropped(left=left, top=top, factor=factor)
         displacement = estimate_motion(source=source, target=target).displacement
         motion = self.view.motion_from_photo(displacement, close)
+        repainted = _repainted(warp(source, displacement), target, self.view, close)
         size = self.config.mae.image_size
         seen = [self.view.see(image, close, size=size) for image in (source, target)]
         return Operation(
@@ -79,11 +86,13 @@ class OperationExtractor:
             shape=view.shape,
             set_hash=self.set_hash,
             largest_px=float(motion.norm(dim=1).amax()) * view.pixels_per_cell,
-            notes=_notes(overview, box, moved=bool((motion != 0).any())),
+            notes=_notes(overview, overall, box, moved=bool((motion != 0).any()), repainted=repainted),
         )
 
     def _person(self, before: Tensor, overview: Overview, face: str) -> Face:
         faces = locate(self.locator, before)
+        if face == "all":
+            raise ValueError('face="all": an operation is read from one face. Use "largest" or a number from the left.')
         if face != "only" or len(faces) < 2:
             return choose(faces, face)[0]
         change = (overview.after - overview.before).abs().mean(dim=1)[0]
@@ -148,22 +157,56 @@ def same_photo(before: Tensor, after: Tensor) -> float:
     return float((a * b).sum() / (a.norm() * b.norm()).clamp(min=1e-9))
 
 
-def _notes(overview: Overview, box: tuple[int, int, int, int], *, moved: bool) -> tuple[str, ...]:
-    # Averaged over 5 pixels, so that the noise of a JPEG does not count as a change.
-    change = F.avg_pool2d(overview.after - overview.before, 5, stride=1, padding=2).abs().amax(dim=1)[0] > _VISIBLE
-    total = int(change.sum())
-    if not moved and total == 0:
-        return ("no change found between before and after: this operation leaves every photo as it is",)
-    if not moved:
-        return ("before and after differ, but nothing on the face moved: only changes of shape are transferred, "
-                "not of colour or skin. This operation leaves every photo as it is.",)  # fmt: skip
+def _check_aligned(overall: Motion, person: Face, factor: int) -> None:
+    """Raise if what lies around the face moved as a whole: the pair is out of register, that is no retouch."""
+    size = length(overall.raw)[0, 0]  # (h, w)
+    x0, y0, x1, y1 = (v / factor for v in person.box)
+    margin = 0.1 * max(x1 - x0, y1 - y0)
+    around = torch.ones_like(size, dtype=torch.bool)
+    around[max(0, int(y0 - margin)) : int(y1 + margin) + 1, max(0, int(x0 - margin)) : int(x1 + margin) + 1] = False
+    if not around.any():
+        return
+    shift = float(size[around].median())
+    if shift > _MISALIGNED_PX:
+        raise ValueError(
+            f"exemplar after is shifted, scaled or turned against before by about {shift * factor:.0f} pixels: align "
+            "the two layers exactly and export them again, so that only the retouch differs"
+        )
+
+
+def _repainted(moved: Tensor, after: Tensor, view: CanonicalView, close: FaceView) -> bool:
+    """Whether part of the face changed in a way that no motion explains. moved, after: (1, 3, h, w)."""
+    left_over = F.avg_pool2d((moved - after).abs().mean(dim=1, keepdim=True), 9, stride=1, padding=4)
+    seen = view.see(left_over, close, size=view.config.size)[0, 0]
+    (x0, y0), (x1, y1) = view.template.amin(0).int().tolist(), view.template.amax(0).int().tolist()
+    return bool(seen[y0 : y1 + 1, x0 : x1 + 1].max() > _REPAINTED)
+
+
+def _notes(
+    overview: Overview, overall: Motion, box: tuple[int, int, int, int], *, moved: bool, repainted: bool
+) -> tuple[str, ...]:
+    notes = []
     left, top, right, bottom = (v // overview.factor for v in box)
-    change[top : bottom + 1, left : right + 1] = False
-    outside = int(change.sum()) / max(1, total)
-    if outside > 0.1:
-        return (f"{outside:.0%} of the changed pixels lie outside the face view (body or background): "
-                "that part of the retouch is not transferred",)  # fmt: skip
-    return ()
+    outside = length(overall.displacement)[0, 0] > _MOVED_PX
+    outside[max(0, top) : bottom + 1, max(0, left) : right + 1] = False
+    elsewhere = float(outside.float().mean()) > _MOVED_SHARE
+    # Averaged over 5 pixels, so that the noise of a JPEG does not count as a change.
+    change = F.avg_pool2d(overview.after - overview.before, 5, stride=1, padding=2).abs().amax() > _VISIBLE
+    if not moved and not change and not elsewhere:
+        notes.append("no change found between before and after: this operation leaves every photo as it is")
+    elif not moved:
+        notes.append(
+            "before and after differ, but nothing on the face moved: only changes of the face's shape are transferred, "
+            "not of colour or skin. This operation leaves every photo as it is."
+        )
+    if elsewhere:
+        notes.append("the body or the background was moved too: that part of the retouch is not transferred")
+    if repainted:
+        notes.append(
+            "part of the face was repainted (glasses, teeth, closed eyes?), which no motion explains: look at the "
+            "picture of what was found before you use this operation"
+        )
+    return tuple(notes)
 
 
 def _view_box(view: FaceView, image: Tensor) -> tuple[int, int, int, int]:

@@ -31,6 +31,12 @@ def locate(locator: Locator, image: Tensor) -> list[Face]:
     return [_sharpened(locator, image, _moved(face, scale=factor, shift=(factor - 1) / 2)) for face in faces]
 
 
+def check_choice(choice: str) -> None:
+    """Raise ValueError unless this is a way to say which face is meant."""
+    if choice not in FACE_CHOICES and not (choice.isdigit() and int(choice) >= 1):
+        raise ValueError(f"face={choice!r}: use {', '.join(FACE_CHOICES)} or a number counted from the left, from 1")
+
+
 def choose(faces: list[Face], choice: str, *, region: Tensor | None = None) -> list[Face]:
     """The faces that are meant. choice: "only", "largest", "all" or a number, counted from the left, first is 1.
 
@@ -38,8 +44,8 @@ def choose(faces: list[Face], choice: str, *, region: Tensor | None = None) -> l
     """
     if not faces:
         raise ValueError(
-            "no face found. Use a portrait in which the face is at least about 60 pixels wide and not in full profile; "
-            "if it is small, crop closer."
+            "no face found. Use an upright portrait in which the face is at least about 60 pixels wide and not in full "
+            "profile; if it is small, crop closer."
         )
     if region is not None:
         inside = [f for f in faces if _centre_inside(f, region)]

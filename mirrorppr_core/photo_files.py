@@ -32,9 +32,11 @@ def read_photo(path: Path) -> Photo:
         raise FileNotFoundError(f"{path}: no such file. Check the path and its spelling.")
     try:
         with Image.open(path) as picture:
-            if picture.mode not in _READABLE_MODES:
+            # Pillow would cut 16-bit colour down to 8 without a word.
+            deep = any(";16" in str(tile[3]) for tile in getattr(picture, "tile", ()))
+            if picture.mode not in _READABLE_MODES or deep:
                 raise ValueError(
-                    f"{path.name} has colour mode {picture.mode}, which cannot be kept exactly: "
+                    f"{path.name} has colour mode {picture.mode}{', 16 bits' if deep else ''}, which cannot be kept: "
                     "save it as an 8-bit RGB picture (PNG, JPEG or TIFF) and try again"
                 )
             mode = _READABLE_MODES[picture.mode]
@@ -44,7 +46,7 @@ def read_photo(path: Path) -> Photo:
             if icc_profile and icc_profile[16:20] != b"RGB ":
                 icc_profile = None  # a grey picture's profile means nothing on the RGB it becomes
             array = np.array(ImageOps.exif_transpose(picture).convert(mode))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path.name} is damaged or not a picture ({error}): export it again") from error
     return Photo(torch.from_numpy(array).permute(2, 0, 1)[None].contiguous(), icc_profile)
 

@@ -39,6 +39,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--face", default="only", help="only, largest, all, or a number counted from the left (default: only)"
     )
+    parser.add_argument(
+        "--exemplar-face", default="only", help="whose retouch to read, where the exemplar shows several: as --face"
+    )
     parser.add_argument("--weights", type=Path, help="folder of a matched set (default: the bundled Mini)")
     qwen = parser.add_argument_group("with --engine qwen")
     parser.add_argument("--engine", choices=("mini", "qwen"), default="mini", help="mini (default) or the paper's")
@@ -50,13 +53,17 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(options: Any) -> int:
-    """Returns the exit status: 0 all retouched, 1 some failed. Raises OSError or ValueError before anything is done."""
+    """Returns the exit status: 0 all retouched, 1 some failed, 2 all. Raises OSError or ValueError at the start."""
     if options.engine == "qwen":
         report = _retouch_qwen(options)
     else:
         report = _retouch(options)
     print(json.dumps(report, indent=1))
-    return 1 if any("error" in row for row in report["queries"]) else 0
+    failed = sum("error" in row for row in report["queries"])
+    if failed and failed == len(report["queries"]):
+        _leave_no_empty_folder(options.out)
+        return 2
+    return 1 if failed else 0
 
 
 def _retouch(options: Any) -> dict[str, Any]:
@@ -67,7 +74,7 @@ def _retouch(options: Any) -> dict[str, Any]:
     before, after = read_photo(options.before), read_photo(options.after)
     model = MirrorPPR.from_folder(options.weights or bundled_set())
     loaded = time.perf_counter()
-    operation = model.extract(Exemplar(before.pixels, after.pixels))
+    operation = model.extract(Exemplar(before.pixels, after.pixels), face=options.exemplar_face)
     extracted = time.perf_counter()
     _prepare(options.out)
     rows = [_one(model, operation, config, query, target) for query, target in targets]
@@ -169,10 +176,19 @@ def _targets(queries: list[Path], out: Path, *, keep: tuple[Path, Path]) -> list
                 f"{targets[target]} and {query} would both be written to {target}: rename one, or run them into "
                 "two folders"
             )
+        if target.is_dir():
+            raise ValueError(
+                f"{target} is a folder where the result should go: move it, or choose another --out folder"
+            )
         if target.exists() and target.resolve() in {path.resolve() for path in (*queries, *keep)}:
             raise ValueError(f"the result for {query} would replace {target}: choose another --out folder")
         targets[target] = query
     return [(query, target) for target, query in targets.items()]
+
+
+def _leave_no_empty_folder(out: Path) -> None:
+    if out.is_dir() and not any(out.iterdir()):
+        out.rmdir()
 
 
 def _prepare(out: Path) -> None:

@@ -57,7 +57,7 @@ class RetouchSampler(io.ComfyNode):
                     default=RetouchConfig.num_steps,
                     min=1,
                     max=50,
-                    tooltip="Steps of the flow. Start with 2; more than 4 changes nothing visible.",
+                    tooltip="Steps of the flow. Start with 2; more are slower and not more accurate.",
                 ),
                 io.Int.Input(
                     "seed",
@@ -65,7 +65,7 @@ class RetouchSampler(io.ComfyNode):
                     min=0,
                     max=0xFFFF_FFFF_FFFF_FFFF,
                     control_after_generate=False,
-                    tooltip="Start with 0. The same seed gives the same file; another changes next to nothing.",
+                    tooltip="Start with 0. The same seed gives the same file; another changes little.",
                 ),
                 io.Combo.Input(
                     "face",

@@ -207,7 +207,7 @@ def test_a_photo_with_several_people_needs_a_choice(files, tmp_path, capsys):
     two = np.concatenate([pixels(files / "hopper.png")[:512], pixels(files / "before.png")], axis=1)
     Image.fromarray(two).save(files / "two.png")
     status, report, _ = run(capsys, *arguments(files, tmp_path, "two.png"))
-    assert status == 1 and "2 faces found and no choice made" in report["queries"][0]["error"]
+    assert status == 2 and "2 faces found and no choice made" in report["queries"][0]["error"]
     status, report, _ = run(capsys, *arguments(files, tmp_path, "two.png", face="2"))
     assert status == 0 and report["queries"][0]["largest_displacement_px"] > 1
     assert np.array_equal(pixels(tmp_path / "two.png")[:, :512], two[:, :512])

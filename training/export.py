@@ -43,6 +43,8 @@ def export(run: Path, locator: Path, out: Path, config: ModelConfig) -> str:
         save_part(out / f"{name}.safetensors", name, state, config, hash_, file_sha256(locator))
     if locator.resolve() != (out / "locator.safetensors").resolve():
         shutil.copyfile(locator, out / "locator.safetensors")
+    for file in out.glob("*.safetensors"):
+        file.chmod(0o644)  # safetensors writes files that only their owner may read
     load_extractor(out / "rformer.safetensors")
     load_connector(out / "connector.safetensors")
     load_editor(out / "dit.safetensors")
