@@ -91,7 +91,7 @@ def test_decoding_undoes_encoding_where_motion_is_not_negligible(field):
     codec, scale = FieldCodec(), motion_scale(field)
     back = codec.decode(codec.encode(field, scale), scale)
     length = field.norm(dim=1, keepdim=True).expand_as(field)
-    assert_close(back[length > 0.05 * scale], field[length > 0.05 * scale])
+    assert_close(back[length > 0.12 * scale], field[length > 0.12 * scale])
 
 
 def test_negligible_motion_decodes_to_exact_zeros(field):
