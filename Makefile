@@ -14,8 +14,9 @@ serve: setup
 	@$(RUN) tests/serve.py
 
 # One file: make test ARGS=tests/test_fields.py
+# One thread: the models in the tests are tiny, and threads that wait for each other cost more than they bring.
 test: setup
-	@$(RUN) -m pytest -q $(ARGS)
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -q $(ARGS)
 
 lint: setup
 	@$(RUN) -m ruff check .

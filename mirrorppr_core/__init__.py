@@ -13,6 +13,7 @@
     lora.py, flow.py, codecs.py                                 adapters, flow matching, what a latent is
     config.py, checkpoint.py                                    settings and files of a matched set
 
+    professional.py  the 27 professional operations as fields   professional_operations.py
     reproject.py     any editor's output -> the original's own pixels, moved
                      alignment.py, residual.py, bridging.py     shift and zoom, what a warp cannot explain, gaps
     warping.py       simulated retouching (LLW)                 llw_operations.py, llw_exact.py, llw_official.py

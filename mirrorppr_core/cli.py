@@ -14,6 +14,8 @@ import argparse
 import json
 import sys
 
+import torch
+
 from . import check_command, reproject_command, retouch_command
 
 COMMANDS = [retouch_command, reproject_command, check_command]
@@ -33,8 +35,21 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_parser(subparsers)
     options = parser.parse_args(arguments)
     try:
+        _check_device(getattr(options, "device", "cpu"))
         return options.run(options)
+    except ImportError as error:
+        problem = f"{error}. The Qwen engine outside ComfyUI needs: pip install diffusers peft 'transformers>=5'"
+    except torch.OutOfMemoryError as error:
+        problem = f"{error} The photos are too large for this device: reduce them, or use --device cpu."
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        print(json.dumps({"error": str(error)}))
-        return 2
+        problem = str(error)
+    print(f"error: {problem}", file=sys.stderr)
+    print(json.dumps({"error": problem}))
+    return 2
+
+
+def _check_device(name: str) -> None:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {name} cannot be used here ({error}): use cpu, or install torch for it") from error

@@ -35,7 +35,7 @@ def add_parser(subparsers: Any) -> None:
         "--strength", type=float, default=1.0, help=f"-{MAX_STRENGTH:g} to {MAX_STRENGTH:g}; negative reverses"
     )
     parser.add_argument("--steps", type=int, help="steps of the flow (default: 2 for mini, 40 for qwen)")
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same file")
+    parser.add_argument("--seed", type=int, help="same seed, same file (default: 0 for mini, 123 for qwen)")
     parser.add_argument(
         "--face", default="only", help="only, largest, all, or a number counted from the left (default: only)"
     )
@@ -68,7 +68,8 @@ def run(options: Any) -> int:
 
 def _retouch(options: Any) -> dict[str, Any]:
     num_steps = RetouchConfig.num_steps if options.steps is None else options.steps
-    config = RetouchConfig(strength=options.strength, num_steps=num_steps, seed=options.seed, face=options.face)
+    seed = 0 if options.seed is None else options.seed
+    config = RetouchConfig(strength=options.strength, num_steps=num_steps, seed=seed, face=options.face)
     targets = _targets(options.query, options.out, keep=(options.before, options.after))
     began = time.perf_counter()
     before, after = read_photo(options.before), read_photo(options.after)
@@ -114,7 +115,7 @@ def _one(model: MirrorPPR, operation: Operation, config: RetouchConfig, query: P
 def _retouch_qwen(options: Any) -> dict[str, Any]:
     # diffusers and transformers take seconds to import and are not needed for Mini.
     from .qwen.album import retouch_album
-    from .qwen.schedule import NUM_STEPS
+    from .qwen.schedule import NUM_STEPS, SEED
     from .qwen.standalone import QwenEngine, QwenRetouchConfig
 
     if options.weights is None or options.base is None:
@@ -123,7 +124,8 @@ def _retouch_qwen(options: Any) -> dict[str, Any]:
         raise ValueError("--face is Mini's: the Qwen engine sees the whole picture. Leave it out, or crop the photo.")
     RetouchConfig(strength=options.strength)  # same range
     num_steps = NUM_STEPS if options.steps is None else options.steps
-    config = QwenRetouchConfig(num_steps=num_steps, seed=options.seed, guidance=options.guidance)
+    seed = SEED if options.seed is None else options.seed
+    config = QwenRetouchConfig(num_steps=num_steps, seed=seed, guidance=options.guidance)
     targets = _targets(options.query, options.out, keep=(options.before, options.after))
     before, after = read_photo(options.before), read_photo(options.after)
     engine = QwenEngine.from_folders(weights=options.weights, base=options.base, device=options.device)
@@ -151,7 +153,11 @@ def _retouch_qwen(options: Any) -> dict[str, Any]:
             rows.append(_failure(query, result))
             continue
         pixels = result.image if result.image.dtype == photo.pixels.dtype else (result.image * 255).round().byte()
-        write_png(target, Photo(pixels, photo.icc_profile))
+        try:
+            write_png(target, Photo(pixels, photo.icc_profile))
+        except OSError as error:
+            rows.append(_failure(query, error))
+            continue
         largest = None if result.field is None else round(result.field.max_px, 3)
         row = {"query": str(query), "output": str(target), "largest_displacement_px": largest}
         rows.append({**row, "notes": list(result.notes)})

@@ -72,6 +72,11 @@ class QwenSampler(io.ComfyNode):
     @classmethod
     def execute(cls, model, positive, negative, latent, steps, seed, guidance, noise="official") -> io.NodeOutput:
         check_is_qwen(model)
+        if "noise_mask" in latent or bool(latent["samples"].any()):
+            raise ValueError(
+                "latent is a picture or carries a mask, but this sampler starts from noise alone: connect the latent "
+                "of Retouch Conditioning, or use KSampler for inpainting and partial denoising"
+            )
         empty = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
         results = []
         for index in range(len(empty)):

@@ -42,7 +42,7 @@ def test_generated_pictures_have_the_size_of_their_query(place, capsys, tmp_path
 def test_a_picture_that_shows_something_else_is_not_forced_onto_the_photo(place, capsys, tmp_path):
     """An untrained DiT answers with noise; its motion would mean nothing."""
     status, report = retouch(place, capsys, tmp_path, "--query", str(place / "one.png"))
-    assert status == 1 and "--generated" in report["queries"][0]["error"]
+    assert status == 2 and "--generated" in report["queries"][0]["error"]
     assert not (tmp_path / "one.png").exists()
 
 
@@ -57,3 +57,15 @@ def test_it_says_what_it_needs(place, capsys, tmp_path):
     words = ["retouch", "--engine", "qwen", "--before", "b", "--after", "a", "--query", "q", "--out", str(tmp_path)]
     assert main(words) == 2
     assert "needs --weights" in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_a_device_that_is_not_there_is_refused_in_words(place, capsys, tmp_path):
+    status, report = retouch(place, capsys, tmp_path, "--device", "cuda:9", "--query", str(place / "one.png"))
+    assert status == 2 and "--device cuda:9 cannot be used here" in report["error"]
+
+
+def test_the_default_seed_is_the_references(place, capsys, tmp_path):
+    query = ["--generated", "--query", str(place / "one.png")]
+    retouch(place, capsys, tmp_path / "default", *query)
+    retouch(place, capsys, tmp_path / "named", "--seed", "123", *query)
+    assert (tmp_path / "default" / "one.png").read_bytes() == (tmp_path / "named" / "one.png").read_bytes()

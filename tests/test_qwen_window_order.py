@@ -42,3 +42,8 @@ def test_a_tower_in_neither_order_is_reported(tower):
         finds_window_order(lambda picture: seen_by(tower, picture).flip(0))
     with pytest.raises(ValueError, match="59 tokens"):
         finds_window_order(lambda picture: seen_by(tower, picture)[1:])
+
+
+def test_a_tower_without_weights_is_told_from_an_unknown_one():
+    with pytest.raises(ValueError, match="weights are missing.*mmproj"):
+        finds_window_order(lambda picture: torch.zeros(60, 8))

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from .latents import pack, unpack
+from .schedule import reference_time
 
 
 @torch.no_grad()
@@ -43,6 +44,10 @@ def denoise(
     """
     if guidance != 1 and text_without is None:
         raise ValueError(f"guidance={guidance}: pass text_without, the text stream without operation tokens")
+    if time_of is None and transformer.dtype == torch.bfloat16:
+        # diffusers casts the time to the weights' precision. As thousandths, as the reference does, it is rounded far
+        # less than as sigma itself: bfloat16 has 8 bits, and the time embedding multiplies the error by 1000.
+        time_of = reference_time
     x = noise.float()
     for step, (sigma, sigma_next) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
         t = sigma if time_of is None else time_of(sigma)

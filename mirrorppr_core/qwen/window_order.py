@@ -52,6 +52,11 @@ def finds_window_order(encode: Callable[[Tensor], Tensor], *, cell_px: int = 28)
         top, left = row * cell_px, column * cell_px
         picture[..., top : top + cell_px, left : left + cell_px] = stripes
         changed.append(int((encode(picture) - before).float().norm(dim=-1).argmax()))
+    if len(set(changed)) == 1:  # argmax of a constant: the answer does not depend on the picture
+        raise ValueError(
+            "vision tower gives the same tokens for every picture: its weights are missing. Load the complete "
+            "Qwen2.5-VL text encoder; a GGUF file needs its mmproj file beside it."
+        )
     order = window_order(rows, columns).tolist()
     raster = [row * columns + column for row, column in _CELLS]
     if changed == raster:
