@@ -109,14 +109,15 @@ class FieldEditor:
             (rh, rw), fix = region.shape[-2:], "paint or resize the mask at the query's size"
             raise ValueError(f"the mask is {rw}x{rh} but the query is {width}x{height}: {fix}")
         faces = choose(locate(self.locator, query), config.face, region=region)
-        field = Field.zero(height, width)
+        field, softened = Field.zero(height, width), False
         if not operation.is_identity and config.strength != 0:
-            field = _joined([self._field(query, f, operation, connector, config, on_step) for f in faces])
+            results = [self._field(query, f, operation, connector, config, on_step) for f in faces]
+            field, softened = _joined([one for one, _ in results]), any(soft for _, soft in results)
         return Retouched(
             image=apply_field(query, field),
             field=field,
             faces=tuple(faces),
-            notes=operation.notes + _fold_note(field),
+            notes=operation.notes + _fold_notes(field, softened=softened),
         )
 
     def _field(
@@ -127,7 +128,8 @@ class FieldEditor:
         connector: Connector,
         config: RetouchConfig,
         on_step: Callable[[int, Tensor], None] | None,
-    ) -> Field:
+    ) -> tuple[Field, bool]:
+        """The motion of one face, and whether it had to be softened so as not to fold."""
         view = self.view.fit(face.landmarks)
         codec, scale = FieldCodec(), motion_scale(operation.motion)
         latent = codec.encode(operation.motion, scale)
@@ -147,8 +149,10 @@ class FieldEditor:
                 num_steps=config.num_steps,
                 on_step=on_step,
             )
-        motion = unfold(codec.decode(latent, scale) * self.view.window * config.strength, view.shape)
-        return self.view.motion_to_photo(motion, view, height=query.shape[-2], width=query.shape[-1])
+        wanted = codec.decode(latent, scale) * self.view.window * config.strength
+        motion = unfold(wanted, view.shape)
+        field = self.view.motion_to_photo(motion, view, height=query.shape[-2], width=query.shape[-1])
+        return field, not torch.equal(motion, wanted)
 
     def _see(self, query: Tensor, view) -> Tensor:
         """The straightened face for the encoder, from as few native pixels as possible."""
@@ -176,10 +180,12 @@ def _joined(fields: list[Field]) -> Field:
     return Field(displacement=total, left=left, top=top, height=fields[0].height, width=fields[0].width)
 
 
-def _fold_note(field: Field) -> tuple[str, ...]:
-    if not field.displacement.numel() or min(field.displacement.shape[-2:]) < 2:
-        return ()
-    folded = int((jacobian_determinant(field.displacement) <= 0).sum())
-    if not folded:
-        return ()
-    return (f"the motion folds over itself at {folded} pixels, which shows as a smear: lower the strength",)
+def _fold_notes(field: Field, *, softened: bool) -> tuple[str, ...]:
+    notes = []
+    if softened:
+        notes.append("so strong a motion would fold the face over itself: it was softened there")
+    if field.displacement.numel() and min(field.displacement.shape[-2:]) >= 2:
+        folded = int((jacobian_determinant(field.displacement) <= 0).sum())
+        if folded:
+            notes.append(f"the motion folds over itself at {folded} pixels, which shows as a smear: lower the strength")
+    return tuple(notes)

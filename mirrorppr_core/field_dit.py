@@ -7,7 +7,7 @@
 
 The start is the exemplar's motion copied through the canonical view, which is already right for many operations. What
 changes from face to face is mostly how far things move (a longer upper lip lets the mouth move further) and a little
-where, so the network answers with a gain, a shift and a rest; from a free correction alone it learns far slower. A
+where, so the network answers with a gain, a shift and a rest, which it learnt faster than a free correction alone. A
 fresh network answers zero to all three, so an untrained Mini is the training-free copy. The answer lives on every
 second cell: detail finer than that comes from the copied motion itself. Fields are in units of the operation's own
 scale (codecs.py), which makes a weak and a strong operation look alike.
@@ -112,7 +112,7 @@ class FieldDiT(nn.Module):
         """Set the shape code to the whitened principal components of many faces' shapes (F, 2, N, N).
 
         How far a mouth may move depends on lengths that are small differences within the shape map; in the raw map
-        they drown in the face's width and height, and the network needs ten times as long to find them.
+        they drown in the face's width and height.
         """
         pooled = F.adaptive_avg_pool2d(shapes, _GEOMETRY_GRID).flatten(1)
         mean = pooled.mean(0)

@@ -51,6 +51,17 @@ def read_photo(path: Path) -> Photo:
     return Photo(torch.from_numpy(array).permute(2, 0, 1)[None].contiguous(), icc_profile)
 
 
+def prepare_folder(folder: Path) -> None:
+    """Make the folder and prove that it can be written to. Raises OSError that names it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".mirrorppr-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OSError(f"cannot write to {folder} ({error.strerror}): choose another folder") from error
+
+
 def write_png(path: Path, photo: Photo) -> None:
     """8-bit PNG; an existing file is replaced only by a complete one."""
     array = photo.pixels[0].permute(1, 2, 0).contiguous().numpy()

@@ -8,14 +8,13 @@ The result has exactly the original's size, alpha and colour profile; the edited
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .photo_files import Photo, read_photo, write_png
+from .photo_files import Photo, prepare_folder, read_photo, write_png
 from .reproject import ReprojectConfig, reproject
 
 
@@ -39,7 +38,7 @@ def run(options: Any) -> int:
     original, edited = read_photo(options.original), read_photo(options.edited)
     read = time.perf_counter()
     for target in targets:
-        _prepare(target.parent)
+        prepare_folder(target.parent)
     result = reproject(original.pixels, edited.pixels, ReprojectConfig(paste_residual=options.paste))
     done = time.perf_counter()
     write_png(options.out, Photo(result.image, original.icc_profile))
@@ -72,14 +71,3 @@ def _check_targets(targets: list[Path], *, keep: tuple[Path, Path]) -> None:
             raise ValueError(f"the result would replace {target}: choose another name")
     if len({target.resolve() for target in targets}) < len(targets):
         raise ValueError(f"{targets[0]} is named twice: the result and its residual need a file each")
-
-
-def _prepare(folder: Path) -> None:
-    """Make the folder and prove that it can be written to."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".mirrorppr-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise OSError(f"cannot write to {folder} ({error.strerror}): choose another folder") from error

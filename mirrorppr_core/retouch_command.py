@@ -10,7 +10,6 @@ reported and does not stop the others.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -21,7 +20,7 @@ from .editor import MAX_STRENGTH, RetouchConfig
 from .extractor import Exemplar
 from .images import check_photo
 from .operation import Operation
-from .photo_files import Photo, read_photo, write_png
+from .photo_files import Photo, prepare_folder, read_photo, write_png
 from .pipeline import MirrorPPR
 
 
@@ -77,7 +76,7 @@ def _retouch(options: Any) -> dict[str, Any]:
     loaded = time.perf_counter()
     operation = model.extract(Exemplar(before.pixels, after.pixels), face=options.exemplar_face)
     extracted = time.perf_counter()
-    _prepare(options.out)
+    prepare_folder(options.out)
     rows = [_one(model, operation, config, query, target) for query, target in targets]
     return {
         "set": operation.set_hash,
@@ -130,7 +129,7 @@ def _retouch_qwen(options: Any) -> dict[str, Any]:
     before, after = read_photo(options.before), read_photo(options.after)
     engine = QwenEngine.from_folders(weights=options.weights, base=options.base, device=options.device)
     operation = engine.extract(Exemplar(before.pixels, after.pixels))
-    _prepare(options.out)
+    prepare_folder(options.out)
     photos, failed = [], []
     for query, target in targets:
         try:
@@ -195,14 +194,3 @@ def _targets(queries: list[Path], out: Path, *, keep: tuple[Path, Path]) -> list
 def _leave_no_empty_folder(out: Path) -> None:
     if out.is_dir() and not any(out.iterdir()):
         out.rmdir()
-
-
-def _prepare(out: Path) -> None:
-    """Make the folder and prove that it can be written to."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / f".mirrorppr-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise OSError(f"cannot write to {out} ({error.strerror}): choose another --out folder") from error

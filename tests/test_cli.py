@@ -186,7 +186,7 @@ def test_a_folder_that_cannot_be_written_is_named(files, tmp_path, capsys):
     occupied.write_text("not a folder")
     for out in (occupied, occupied / "below"):
         message = refused(capsys, tmp_path, *arguments(files, out, "hopper.png"))
-        assert f"cannot write to {out}" in message and "another --out" in message
+        assert f"cannot write to {out}" in message and "choose another folder" in message
 
 
 def test_two_photos_of_one_name_are_refused(files, tmp_path, capsys):

@@ -133,6 +133,12 @@ def test_the_strongest_retouch_hardly_folds_and_says_where_it_does(model, operat
     assert strong.notes == () if not folded else f"folds over itself at {folded} pixels" in strong.notes[0]
 
 
+def test_a_motion_that_would_fold_is_softened_and_says_so(model, operation):
+    wild = replace(operation, motion=6 * operation.motion)
+    result = model.retouch(hopper(), wild, RetouchConfig(refine=False))
+    assert "was softened" in result.notes[0]
+
+
 def test_the_same_seed_gives_the_same_photo(model, operation, result):
     assert torch.equal(model.retouch(hopper(), operation, RetouchConfig(seed=0)).image, result.image)
     assert not torch.equal(model.retouch(hopper(), operation, RetouchConfig(seed=1)).image, result.image)

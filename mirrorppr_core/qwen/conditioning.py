@@ -26,7 +26,6 @@ TEMPLATE = (
 )
 IMAGE_TOKEN = "<|image_pad|>"
 NUM_DROPPED = 64
-_NUM_WORDS = 7  # kept tokens that are not picture, for an empty prompt
 
 VL_CELL = 28  # pixels a side of one language-model token: patch 14, merged 2 x 2
 _VL_MIN_PIXELS, _VL_MAX_PIXELS = 3136, 12_845_056  # of Qwen-Image-Edit's processor
@@ -59,11 +58,6 @@ def vl_picture(image: Tensor, *, max_pixels: int = _VL_MAX_PIXELS) -> Tensor:
     nothing left to do.
     """
     return resize(image, *vl_size(*image.shape[-2:], max_pixels=max_pixels))
-
-
-def num_vl_tokens(height: int, width: int) -> int:
-    """Length of the language model's part of the text stream for a vl_picture of this size and an empty prompt."""
-    return (height // VL_CELL) * (width // VL_CELL) + _NUM_WORDS
 
 
 def vl_patches(picture: Tensor, *, patch: int, merge: int, frames: int) -> tuple[Tensor, Tensor]:
