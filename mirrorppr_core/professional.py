@@ -32,6 +32,7 @@ __all__ = ["OPERATIONS", "SIDES", "professional_displacement", "professional_dis
 SIDES = ("both", "left", "right")
 NUM_POSE = 33
 LEAST_VISIBILITY = 0.5  # MediaPipe's own guess that a body landmark is in the picture and not hidden
+_EDGES_TIMES_POINTS = 2**16  # of an outline, looked at together: few calls for few points, little memory for many
 _LEAST_WEIGHT = 1e-6  # on the rim of a window; dividing by less gives gradients that are not numbers
 
 _OVAL = (
@@ -191,15 +192,19 @@ def _distance_outside(points: Tensor, polygon: Tensor) -> Tensor:
     """How far points lie outside a closed polygon, 0 inside.  (B, N, 2), (B, K, 2) -> (B, N)."""
     squared = points.new_full((), torch.inf)
     inside = torch.zeros((), dtype=torch.bool, device=points.device)
-    for start, end in zip(polygon.unbind(1), polygon.roll(-1, 1).unbind(1), strict=True):  # edge by edge: memory
-        start, end = start[:, None], end[:, None]
-        edge, away = end - start, points - start
-        share = ((away * edge).sum(-1) / edge.square().sum(-1).clamp_min(1e-12)).clamp(0, 1)
-        squared = torch.minimum(squared, (away - share[..., None] * edge).square().sum(-1))
+    x, y = points[:, None].unbind(-1)  # (B, 1, N)
+    together = max(1, _EDGES_TIMES_POINTS // max(1, points.shape[0] * points.shape[1]))
+    for start, end in zip(polygon.split(together, 1), polygon.roll(-1, 1).split(together, 1), strict=True):
+        (x0, y0), (x1, y1) = start[:, :, None].unbind(-1), end[:, :, None].unbind(-1)  # (B, E, 1)
+        edge_x, edge_y, away_x, away_y = x1 - x0, y1 - y0, x - x0, y - y0
+        share = (away_x * edge_x + away_y * edge_y) / (edge_x.square() + edge_y.square()).clamp_min(1e-12)
+        share = share.clamp(0, 1)
+        near = ((away_x - share * edge_x).square() + (away_y - share * edge_y).square()).amin(1)
+        squared = torch.minimum(squared, near)
         # Even-odd rule: a ray to the right crosses the outline an odd number of times from inside.
-        spans = (start[..., 1] > points[..., 1]) != (end[..., 1] > points[..., 1])
-        turn = edge[..., 0] * away[..., 1] - edge[..., 1] * away[..., 0]
-        inside = inside ^ (spans & ((turn > 0) == (edge[..., 1] < 0)))
+        spans = (y0 > y) != (y1 > y)
+        turn = edge_x * away_y - edge_y * away_x
+        inside = inside ^ ((spans & ((turn > 0) == (edge_y < 0))).sum(1) % 2 == 1)
     # The square root has no slope at 0, where the outline and the whole inside are.
     outside = (squared > 0) & ~inside
     return torch.where(outside, torch.where(outside, squared, 1).sqrt(), 0)

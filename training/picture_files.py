@@ -1,0 +1,124 @@
+"""A picture file as training data: upright RGB in [0, 1], or the reason why not.
+
+Whoever retouches one photo wants it refused unless it can be kept exactly (mirrorppr_core/photo_files.py). Whoever
+trains on a million wants all that can be read without a change of meaning, and a count of the rest. So converted are:
+
+    EXIF orientation      applied
+    CMYK                  to sRGB through the embedded profile; without one as Pillow does it
+    16 bits               to [0, 1] by the full range; Pillow keeps the upper 8 bits of 16-bit colour, all of grey
+    palette, grey, 1 bit  to RGB
+    alpha                 dropped where it is opaque everywhere
+
+The numbers of RGB pictures stay as they are: their profile is not applied, because the nodes do not apply it either.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+# Why a file is not used; the words of counts in manifests.
+REASONS = {
+    "missing": "the file was there when the folder was listed, and is gone",
+    "unreadable": "the system refuses to read it: permissions, a broken disk or network drive",
+    "empty-file": "zero bytes",
+    "not-a-picture": "no picture format that Pillow knows",
+    "damaged": "begins like a picture, but is truncated or broken",
+    "too-small": "the shorter side is below the least allowed",
+    "too-large": "more pixels than Pillow decodes (a guard against decompression bombs)",
+    "animated": "several frames or pages",
+    "transparent": "not opaque everywhere; what lies behind is unknown",
+    "colour-mode": "a colour mode that has no plain meaning in RGB (32-bit numbers, LAB, HSV)",
+    "colour-profile": "the CMYK profile is broken",
+}
+_BROKEN = (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, struct.error, zlib.error)
+_PLAIN = {"1", "L", "P", "RGB", "RGBX", "YCbCr"}
+_WITH_ALPHA = {"LA", "La", "PA", "RGBA", "RGBa"}
+
+
+class UnusablePicture(ValueError):
+    """reason: one of REASONS.  detail: what was found, for a person."""
+
+    def __init__(self, reason: str, detail: str):
+        assert reason in REASONS, reason
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+def read_picture(path: Path, *, min_side: int = 1) -> Tensor:
+    """(1, 3, H, W) float32 in [0, 1], upright.  Raises UnusablePicture, whatever the file holds."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise UnusablePicture("missing", str(error)) from error
+    except OSError as error:
+        raise UnusablePicture("unreadable", str(error)) from error
+    if not data:
+        raise UnusablePicture("empty-file", "0 bytes")
+    try:
+        picture = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError as error:
+        raise UnusablePicture("not-a-picture", f"{len(data)} bytes of another kind") from error
+    except Image.DecompressionBombError as error:
+        raise UnusablePicture("too-large", str(error)) from error
+    except _BROKEN as error:
+        raise UnusablePicture("damaged", f"{error}") from error
+    with picture:
+        if min(picture.size) < min_side:
+            raise UnusablePicture("too-small", f"{picture.width}x{picture.height}, need {min_side} or more")
+        try:
+            # A camera's MPO is a JPEG with previews behind it; its first frame is the photo.
+            num_frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
+            if num_frames > 1:
+                raise UnusablePicture("animated", f"{num_frames} frames")
+            array = _rgb(picture)
+        except UnusablePicture:
+            raise
+        except _BROKEN as error:
+            raise UnusablePicture("damaged", f"{error}") from error
+    return torch.from_numpy(array).permute(2, 0, 1)[None].contiguous()
+
+
+def _rgb(picture: Image.Image) -> np.ndarray:
+    """(H, W, 3) float32 in [0, 1]."""
+    mode, profile = picture.mode, picture.info.get("icc_profile")
+    sixteen_bits = mode.startswith("I") and any("16" in str(tile[3]) for tile in picture.tile)
+    alpha = mode in _WITH_ALPHA or "transparency" in picture.info
+    upright = ImageOps.exif_transpose(picture)
+    if sixteen_bits:
+        grey = np.asarray(upright).astype(np.float32) / 65535
+        return np.repeat(grey[..., None], 3, axis=2)
+    if mode == "CMYK":
+        return _eight_bits(_cmyk_to_rgb(upright, profile))
+    if alpha and mode in _PLAIN | _WITH_ALPHA:
+        rgba = np.asarray(upright.convert("LA" if mode == "La" else "RGBA").convert("RGBA"))
+        if rgba[..., 3].min() < 255:
+            share = float((rgba[..., 3] < 255).mean())
+            raise UnusablePicture("transparent", f"{share:.1%} of the pixels are not opaque")
+        return rgba[..., :3].astype(np.float32) / 255
+    if mode not in _PLAIN:
+        raise UnusablePicture("colour-mode", f"mode {mode}")
+    return _eight_bits(upright.convert("RGB"))
+
+
+def _eight_bits(picture: Image.Image) -> np.ndarray:
+    return np.asarray(picture, dtype=np.float32) / 255
+
+
+def _cmyk_to_rgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
+    if not profile:
+        return picture.convert("RGB")
+    try:
+        embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        return ImageCms.profileToProfile(picture, embedded, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError) as error:
+        raise UnusablePicture("colour-profile", f"{error}") from error
