@@ -1,0 +1,69 @@
+"""A light copy of a portrait folder, for training on a machine that little can be carried to.
+
+    python -m training.pack --portraits DIR --out SMALL
+
+Pictures are reduced and landmarks with them; LLW and the professional operations scale with the picture, so the
+operations are the same. Mini sees a face in 128 pixels, which 288 pixels of a head-and-shoulders portrait still hold.
+The weights of the shipped set were trained on the full folder: a packed copy gives nearly, not exactly, the same crops.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def pack(portraits: Path, out: Path, *, split: str = "train", side: int = 288, quality: int = 80) -> int:
+    """Write the split's face portraits with landmarks to `out`. side: pixels of the longer side. Returns their number.
+
+    Raises FileExistsError when out exists, ValueError when the split has no face portraits.
+    """
+    if side < 128 or not 1 <= quality <= 95:
+        raise ValueError(f"side={side}, quality={quality}: use a side of 128 or more and a quality of 1 to 95")
+    with np.load(portraits / "landmarks.npz") as stored:
+        meshes = dict(zip((str(f) for f in stored["files"]), stored["face_avg"], strict=True))
+    with open(portraits / "portraits.csv", newline="") as handle:
+        rows = [r for r in csv.DictReader(handle) if r["split"] == split and r["file"].startswith(f"{split}/")]
+    rows = [r for r in rows if r["file"] in meshes and np.isfinite(meshes[r["file"]]).all()]
+    if not rows:
+        raise ValueError(f"{portraits}: portraits.csv lists no pictures under {split}/ that landmarks.npz knows")
+    if out.exists():
+        raise FileExistsError(f"{out} exists: give a new folder")
+    (out / split).mkdir(parents=True)
+    small = []
+    for row in rows:
+        with Image.open(portraits / row["file"]) as picture:
+            factor = min(1.0, side / max(picture.size))
+            size = tuple(round(length * factor) for length in picture.size)
+            picture.convert("RGB").resize(size, Image.Resampling.LANCZOS).save(out / row["file"], quality=quality)
+            # Both sides are rounded: each axis has its own factor. Landmarks are measured from the picture's edge.
+            small.append(meshes[row["file"]] * (np.array(size) / np.array(picture.size)))
+    with open(out / "portraits.csv", "w", newline="") as handle:
+        writer = csv.DictWriter(handle, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    np.savez(out / "landmarks.npz", files=np.array([r["file"] for r in rows]), face_avg=np.array(small, np.float32))
+    return len(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.pack", description=__doc__.splitlines()[0])
+    parser.add_argument("--portraits", type=Path, required=True, help="folder with portraits.csv and landmarks.npz")
+    parser.add_argument("--out", type=Path, required=True, help="new folder")
+    parser.add_argument("--side", type=int, default=288, help="pixels of the longer side")
+    parser.add_argument("--quality", type=int, default=80, help="of the JPEG files")
+    arguments = parser.parse_args()
+    try:
+        count = pack(arguments.portraits, arguments.out, side=arguments.side, quality=arguments.quality)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"pack: {error}") from None
+    total = sum(f.stat().st_size for f in arguments.out.rglob("*") if f.is_file())
+    print(f"{count} portraits in {arguments.out}, {total / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
