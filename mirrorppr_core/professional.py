@@ -106,15 +106,20 @@ class _PlacedPush:
     stretch: tuple[float, float]
     present: Tensor  # (B, 1) 1, or 0 where the landmarks are not visible
 
-    def at(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """points: (B, N, 2).  Returns weights (B, N, 1) and motions (B, N, 2)."""
-        away = points - self.middle
-        across, along = (away * self.outward).sum(-1), (away * self.down).sum(-1)  # (B, N)
+    def at(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """points: (B, N, 2).  Returns weights and motions in x and in y, (B, N) each."""
+        x, y = points.unbind(-1)
+        outward_x, outward_y = self.outward.unbind(-1)  # (B, 1)
+        down_x, down_y = self.down.unbind(-1)
+        away_x, away_y = x - self.middle[..., 0], y - self.middle[..., 1]
+        across, along = away_x * outward_x + away_y * outward_y, away_x * down_x + away_y * down_y
         beyond = F.relu(along.abs() - self.half_length)
         squared = (across / self.reach[..., 0]).square() + (beyond / self.reach[..., 1]).square()
         weight = (1 - squared).clamp_min(0).square() * self.present
-        motion = self.shift + self.stretch[0] * across[..., None] * self.outward
-        return weight[..., None], motion + self.stretch[1] * along[..., None] * self.down
+        stretch_x, stretch_y = self.stretch
+        motion_x = self.shift[..., 0] + stretch_x * across * outward_x + stretch_y * along * down_x
+        motion_y = self.shift[..., 1] + stretch_x * across * outward_y + stretch_y * along * down_y
+        return weight, motion_x, motion_y
 
     @property
     def extent(self) -> Tensor:
@@ -173,13 +178,16 @@ def _motion(
     points: Tensor, operation: ProfessionalOperation, groups: list[list[_PlacedPush]], landmarks: Tensor
 ) -> Tensor:
     """Forward motion at +100.  points: (B, N, 2).  Returns (B, N, 2)."""
-    total = 0
+    total_x, total_y = 0, 0
     for group in groups:
-        weights, moved, untouched = 0, 0, 1
+        weights, moved_x, moved_y, untouched = 0, 0, 0, 1
         for push in group:
-            weight, motion = push.at(points)
-            weights, moved, untouched = weights + weight, moved + weight * motion, untouched * (1 - weight)
-        total = total + (1 - untouched) * moved / weights.clamp_min(_LEAST_WEIGHT)
+            weight, motion_x, motion_y = push.at(points)
+            weights, untouched = weights + weight, untouched * (1 - weight)
+            moved_x, moved_y = moved_x + weight * motion_x, moved_y + weight * motion_y
+        share = (1 - untouched) / weights.clamp_min(_LEAST_WEIGHT)
+        total_x, total_y = total_x + share * moved_x, total_y + share * moved_y
+    total = torch.stack([total_x, total_y], -1)
     if operation.outside is None:
         return total
     width = (landmarks[:, 454] - landmarks[:, 234]).norm(dim=-1)[:, None]  # (B, 1)

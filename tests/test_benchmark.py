@@ -13,7 +13,7 @@ from mirrorppr_core.apply import Field, apply_field
 from mirrorppr_core.editor import Retouched
 from mirrorppr_core.fields import jacobian_determinant
 from mirrorppr_core.warping import apply_llw
-from training.benchmark import run_benchmark
+from training.benchmark import cases_of, run_benchmark
 from training.benchmark_cases import BenchmarkConfig, Case, Person, build_case, list_cases, load_people
 from training.benchmark_report import COPY_QUERY, MINI, write_report
 
@@ -149,6 +149,14 @@ def test_every_true_motion_can_be_seen_and_does_not_fold():
         motion = build_case(case, PORTRAITS, config).displacement
         assert motion.norm(dim=1).max() >= config.min_motion_px
         assert (jacobian_determinant(motion) > 0).float().mean() > 0.99999  # judged on every second pixel
+
+
+def test_a_set_trained_without_an_operation_is_judged_by_that_operation_alone(cases):
+    assert cases_of(cases, ["mouth_resize"]) == cases[:1]
+    assert cases_of(cases, ["eye_resize"]) == []  # there it comes with another one
+    assert cases_of(cases, ["nose_alar", "eye_resize"]) == cases[1:]
+    with pytest.raises(ValueError, match="use names from"):
+        cases_of(cases, ["ear_resize"])
 
 
 def test_a_benchmark_without_cases_is_refused():

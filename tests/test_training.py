@@ -1,28 +1,32 @@
-"""The curriculum at toy size: every stage learns, trains only its own parts, resumes exactly and exports a set."""
+"""The curriculum at toy size: every stage learns, trains only its own parts, and all end in a set that loads."""
 
 import dataclasses
 import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from test_dit import field_inputs
-from test_samples import CLEAN, sampler
+from test_samples import sampler
 from torch import Tensor, nn
 from torch.testing import assert_close
-from toys import LOCATOR, TINY, drawn_faces, drawn_view, randomise, seeded
+from toys import LOCATOR, TINY, randomise, seeded
 
-import training.train
 from mirrorppr_core.checkpoint import load_editor, load_part
 from mirrorppr_core.codecs import FieldCodec, motion_scale
 from mirrorppr_core.field_dit import FieldDiT
 from mirrorppr_core.mae import MAEEncoder
 from mirrorppr_core.pipeline import MirrorPPR
 from mirrorppr_core.rformer import RFormer
-from training.curriculum import STAGES, Stage
+from training.curriculum import MINI_FACE, MINI_PRO, QWEN_PRO, Stage, check_order, rate
 from training.export import export
-from training.samples import Sampler
+from training.loop import StageParts, run_stage
+from training.mini import SamplerSource, build_module
+from training.mini_examiner import MiniExaminer, predicted_motion
+from training.presets import LoopConfig
 from training.stages import BackboneStage, EncoderStage, ExtractorStage, JointStage, relative_loss
-from training.train import build_stage, rate, train
+
+accelerate = pytest.importorskip("accelerate")
 
 TRAINED = {
     "encoder": ("mae.", "decoder", "mask_token", "predict."),
@@ -30,6 +34,7 @@ TRAINED = {
     "extractor": ("rformer.", "head."),
     "joint": ("rformer.", "connector.", "lora_"),
 }
+QUICK = LoopConfig(log_steps=1, validate_steps=100, validation_batches=1, save_steps=1, preflight_steps=0, reporters=())
 every_stage = pytest.mark.parametrize("name", TRAINED)
 
 
@@ -49,26 +54,32 @@ def built(name: str, seed: int = 0) -> nn.Module:
 
 
 def short(name: str, steps: int = 6) -> Stage:
-    return Stage(name=name, trains="a toy", steps=steps, batch=4, learning_rate=3e-3, warmup=2)
+    row = next(stage for stage in MINI_FACE if stage.name == name)
+    return dataclasses.replace(row, steps=steps, batch=4, learning_rate=3e-3, warmup=2)
+
+
+def train(name: str, folder, *, module=None, seed=0, steps=6, source=None, config=QUICK, **options) -> bytes:
+    """Train a stage in this process and return the bytes of its result."""
+    parts = StageParts(
+        module=module or built(name, seed),
+        training=source or SamplerSource(sampler()),
+        validation=SamplerSource(sampler(seed=50)),
+        examiner=MiniExaminer(),
+    )
+    folder.mkdir(exist_ok=True)
+    described = {"steps": steps, "name": name}
+    result = run_stage(
+        short(name, steps), parts, config, folder, accelerate.Accelerator(cpu=True), described, **options
+    )
+    return result.read_bytes()
+
+
+def log(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def state(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in module.state_dict().items()}
-
-
-def run_stage(name: str, folder, *, seed: int = 0, steps: int = 6, batches: Sampler | None = None) -> bytes:
-    """Train and return the bytes of the result."""
-    train(short(name, steps), built(name, seed), batches or sampler(), sampler(seed=50), folder)
-    return (folder / f"{name}.safetensors").read_bytes()
-
-
-class Cut(Sampler):
-    """A run that is killed at its fourth step."""
-
-    def batch(self, step, size):
-        if step == 3:
-            raise KeyboardInterrupt
-        return super().batch(step, size)
 
 
 @every_stage
@@ -89,7 +100,7 @@ def test_every_stage_lowers_its_loss(name):
 def test_a_stage_trains_its_own_parts_and_leaves_the_others_frozen(name, tmp_path):
     module = built(name)
     before = state(module)
-    train(short(name), module, sampler(), sampler(seed=50), tmp_path)
+    train(name, tmp_path, module=module)
     changed = {key for key, value in module.state_dict().items() if not torch.equal(value, before[key])}
     own = {key for key in before if key.startswith(TRAINED[name]) or (name == "joint" and "lora_" in key)}
     assert changed <= own and {key for key, p in module.named_parameters() if p.requires_grad} == own
@@ -116,51 +127,48 @@ def test_painting_every_hidden_patch_grey_costs_one():
     assert loss.item() == pytest.approx(1, abs=0.05), "each patch is judged by its own contrast"
 
 
-@every_stage
-def test_a_run_that_was_killed_and_continued_equals_an_unbroken_one(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(training.train, "_SAVE_SECONDS", -1.0)  # a checkpoint every step
-    for folder in ("broken", "unbroken"):
-        (tmp_path / folder).mkdir()
-    unbroken = run_stage(name, tmp_path / "unbroken")
-    cut = Cut(drawn_faces(), drawn_view(), CLEAN, seed=0)
-    with pytest.raises(KeyboardInterrupt):
-        run_stage(name, tmp_path / "broken", batches=cut)
-    assert run_stage(name, tmp_path / "broken", seed=9) == unbroken, "whatever weights the second process began with"
-
-
-def test_a_finished_run_is_not_trained_again(tmp_path):
-    finished = run_stage("encoder", tmp_path)
-    assert run_stage("encoder", tmp_path, seed=9) == finished
-
-
-def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
-    run_stage("encoder", tmp_path)
-    with pytest.raises(ValueError, match=r"another configuration \(steps 6, not 8\).*another --run folder"):
-        run_stage("encoder", tmp_path, steps=8)
-
-
-def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
-    module = built("encoder")
-    with torch.no_grad():
-        module.mask_token.fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match="encoder: loss is nan at step 0. Lower the learning rate"):
-        train(short("encoder"), module, sampler(), sampler(), tmp_path)
-    assert not (tmp_path / "encoder.safetensors").exists()
-
-
-def test_the_log_ends_with_the_numbers_on_people_never_trained_on(tmp_path):
-    run_stage("backbone", tmp_path)
-    last = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
-    assert last["stage"] == "backbone" and {"loss", "relEPE", "copy"} <= set(last["validation"])
+@torch.no_grad()
+def test_held_out_scores_judge_the_whole_prediction():
+    batch, examiner = sampler().batch(0, 8), MiniExaminer()
+    module = built("backbone").eval()
+    untrained = examiner.numbers(module, batch, seeded(0))
+    assert examiner.numbers(module, batch, seeded(0)) == untrained
+    motion = predicted_motion(module, batch, seeded(0))
+    assert motion.shape == batch.target.shape
+    perfect = dataclasses.replace(batch, target=motion)
+    scores = examiner.numbers(module, perfect, seeded(0))
+    assert scores["relEPE"] == pytest.approx(0, abs=1e-6) and scores["gain_db"] > untrained["gain_db"]
+    assert examiner.numbers(built("encoder"), batch, seeded(0)) == {}
 
 
 def test_the_learning_rate_rises_then_falls():
-    stage = dataclasses.replace(STAGES["backbone"], steps=1000, warmup=100)
+    stage = dataclasses.replace(short("backbone"), steps=1000, warmup=100)
     rates = [rate(step, stage) for step in range(1000)]
     assert rates[:100] == sorted(rates[:100]) and rates[99:] == sorted(rates[99:], reverse=True)
     assert max(rates) == 1 and rates[-1] == pytest.approx(0.02, abs=1e-3)
-    with pytest.raises(ValueError, match="must be positive"):
-        dataclasses.replace(stage, steps=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "must be positive"),
+        ({"ema": 1.0}, "need 0 <= ema < 1"),
+        ({"data": "real"}, "none of simulated, professional, both"),
+        ({"name": "a/b"}, "use letters, digits"),
+    ],
+)
+def test_impossible_rows_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(MINI_FACE[0], **change)
+
+
+def test_a_stage_starts_only_from_stages_before_it():
+    for stages in (MINI_FACE, MINI_PRO, QWEN_PRO):
+        check_order(stages)
+    with pytest.raises(ValueError, match="stage backbone takes mae from 'encoder', but before it come only no stages"):
+        check_order(MINI_FACE[1:])
+    with pytest.raises(ValueError, match="two stages are called encoder"):
+        check_order((MINI_FACE[0], MINI_FACE[0]))
 
 
 @pytest.fixture(scope="module")
@@ -168,10 +176,10 @@ def finished(tmp_path_factory):
     """A run folder in which all stages ran for a few steps, and the module of the last."""
     pytest.importorskip("peft")
     run = tmp_path_factory.mktemp("run")
-    for name in STAGES:
+    for name in TRAINED:
         torch.manual_seed(1)
-        module = build_stage(name, TINY, run)
-        train(short(name), module, sampler(), sampler(seed=50), run)
+        module, _ = build_module(short(name), TINY, run)
+        train(name, run, module=module)
     return run, module
 
 
@@ -184,8 +192,9 @@ def test_all_stages_end_in_a_matched_set_that_loads(finished, tmp_path):
 
 @torch.no_grad()
 def test_the_exported_editor_is_the_trained_one(finished, tmp_path):
-    run, module = finished
+    run, _ = finished
     export(run, LOCATOR, tmp_path, TINY)
+    module, _ = build_module(dataclasses.replace(short("joint"), starts=MINI_PRO[-1].starts), TINY, run)
     expected = module.eval().field_dit(**field_inputs())
     exported, plain = (load_editor(tmp_path / "dit.safetensors", lora_strength=s).field_dit for s in (1.0, 0.0))
     assert_close(exported(**field_inputs()), expected, atol=5e-3, rtol=0)  # half precision on disk
@@ -199,10 +208,27 @@ def test_the_exported_editor_is_the_trained_one(finished, tmp_path):
     assert_close(mae["layernorm.weight"], module.mae.layernorm.weight, atol=1e-3, rtol=1e-3)
 
 
+def test_a_second_joint_stage_continues_the_first(finished):
+    run, _ = finished
+    first = short("joint")
+    second = dataclasses.replace(first, name="joint-pro", starts=MINI_PRO[-1].starts)
+    module, used = build_module(second, TINY, run)
+    assert set(used) == {"encoder.safetensors", "backbone.safetensors", "joint.safetensors"}
+    state = module.state_dict()
+    for name, tensor in load_file(run / "joint.safetensors").items():
+        assert torch.equal(state[name], tensor), name
+
+
+def test_results_of_another_model_are_refused_by_name(finished):
+    wider = dataclasses.replace(TINY, mae=dataclasses.replace(TINY.mae, depth=2))
+    with pytest.raises(ValueError, match=r"encoder.safetensors does not hold the mae of this model: \d+ of"):
+        build_module(short("backbone"), wider, finished[0])
+
+
 @pytest.mark.parametrize("name", ["backbone", "joint"])
 def test_a_stage_without_the_one_before_it_says_which_to_run(name, tmp_path):
     with pytest.raises(FileNotFoundError, match="encoder.safetensors is missing: run --stage encoder first"):
-        build_stage(name, TINY, tmp_path)
+        build_module(short(name), TINY, tmp_path)
 
 
 def test_an_unfinished_run_cannot_be_exported(tmp_path):

@@ -1,6 +1,6 @@
 """Run Benchmark P and write its table.
 
-    python -m training.benchmark --portraits DIR [--cases N] [--out training/BENCHMARK.md]
+    python -m training.benchmark --portraits DIR [--cases N] [--only OPERATION ...] [--out training/BENCHMARK.md]
 
 Three rows: the query unchanged (relEPE 1 by definition), the exemplar's motion copied in the
 canonical view without the network, and the bundled model. Whole-image PSNR hardly sees the
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +27,7 @@ from mirrorppr_core.fields import compose
 from mirrorppr_core.metrics import psnr, region_psnr, relative_epe, ssim
 from mirrorppr_core.operation import Operation
 from mirrorppr_core.pipeline import MirrorPPR
+from mirrorppr_core.warping import OPERATIONS
 
 from .benchmark_cases import BenchmarkConfig, Case, CasePictures, build_case, list_cases, load_people, to_eight_bits
 from .benchmark_report import (
@@ -56,11 +58,11 @@ def run_benchmark(
     for index, case in enumerate(cases):
         pictures = build_case(case, portraits, config)
         started = time.perf_counter()
-        operation, refused = _extract(retoucher, pictures.exemplar_before, pictures.exemplar_after)
+        operation, refused = try_extract(retoucher, pictures.exemplar_before, pictures.exemplar_after)
         extract_seconds = time.perf_counter() - started
         scores, controls = {COPY_QUERY: _score(pictures, None)}, {}
         for row in ROWS:
-            retouched, seconds, problem = _retouch(retoucher, pictures.query, operation, row, refused)
+            retouched, seconds, problem = try_retouch(retoucher, pictures.query, operation, row, refused)
             scores[row] = _score(pictures, retouched, seconds=seconds, refused=problem)
             stranger = _stranger(cases, index)
             if index % control_every == 0 and retouched is not None and stranger is not None:
@@ -72,7 +74,15 @@ def run_benchmark(
     return results
 
 
-def _extract(retoucher: Retoucher, before: Tensor, after: Tensor) -> tuple[Operation | None, str]:
+def cases_of(cases: list[Case], operations: Sequence[str]) -> list[Case]:
+    """The cases made of these operations alone: what a set that was trained without them is judged by."""
+    unknown = [name for name in operations if name not in OPERATIONS]
+    if unknown:
+        raise ValueError(f"--only {', '.join(unknown)}: use names from {', '.join(OPERATIONS)}")
+    return [case for case in cases if all(name in operations for name, _ in case.steps)]
+
+
+def try_extract(retoucher: Retoucher, before: Tensor, after: Tensor) -> tuple[Operation | None, str]:
     """The operation, or why there is none."""
     try:
         return retoucher.extract(Exemplar(before, after), face="largest"), ""
@@ -80,7 +90,7 @@ def _extract(retoucher: Retoucher, before: Tensor, after: Tensor) -> tuple[Opera
         return None, f"exemplar: {error}"
 
 
-def _retouch(
+def try_retouch(
     retoucher: Retoucher, query: Tensor, operation: Operation | None, row: str, refused: str = ""
 ) -> tuple[Retouched | None, float, str]:
     """(result, seconds, why there is none)."""
@@ -129,8 +139,8 @@ def _controls(
     """Where the retoucher refuses a control, it leaves the picture as it is."""
 
     def motion(before: Tensor, after: Tensor, query: Tensor) -> Tensor:
-        operation, _ = _extract(retoucher, before, after)
-        result, _, _ = _retouch(retoucher, query, operation, row)
+        operation, _ = try_extract(retoucher, before, after)
+        result, _, _ = try_retouch(retoucher, query, operation, row)
         return torch.zeros_like(truth) if result is None else result.field.dense()
 
     before, after, truth = pictures.exemplar_before, pictures.exemplar_after, pictures.displacement
@@ -148,12 +158,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--portraits", type=Path, required=True, help="folder of portraits.csv and landmarks.npz")
     parser.add_argument("--cases", type=int, help="run the first N, a fair sample; all by default")
+    parser.add_argument("--only", nargs="+", metavar="OPERATION", help="only cases made of these operations alone")
     parser.add_argument("--controls", type=int, default=4, help="run the controls on every N-th case")
     parser.add_argument("--weights", type=Path, help="folder of a matched set; the bundled one by default")
-    parser.add_argument("--out", type=Path, default=Path("training/BENCHMARK.md"))
+    parser.add_argument("--out", type=Path, help="training/BENCHMARK.md by default; none with --only")
     arguments = parser.parse_args()
     config = BenchmarkConfig()
     cases = list_cases(load_people(arguments.portraits), config)
+    if arguments.only:
+        try:
+            cases = cases_of(cases, arguments.only)
+        except ValueError as error:
+            parser.error(str(error))
     if arguments.cases is not None:
         if not 1 <= arguments.cases <= len(cases):
             parser.error(f"--cases {arguments.cases}: use 1 to {len(cases)}")
@@ -161,8 +177,10 @@ def main() -> None:
     model = MirrorPPR.from_folder(arguments.weights) if arguments.weights else MirrorPPR.bundled()
     results = run_benchmark(model, cases, arguments.portraits, config, control_every=arguments.controls)
     report = write_report(results, config)
-    arguments.out.write_text(report)
     print(report)
+    out = arguments.out or (None if arguments.only else Path("training/BENCHMARK.md"))
+    if out:
+        out.write_text(report)
 
 
 if __name__ == "__main__":

@@ -1,40 +1,135 @@
-"""The curriculum as data: what each stage trains, for how long and how fast.
+"""The curriculum as data: what each stage trains, from what, for how long and how fast.
 
-Stages run in the order of STAGES; each starts from the results of the ones before it. `steps` are the bundled
-Mini's: about an hour on one CPU core in all. A step is a pure function of (seed, step), so a run can be stopped and
-resumed anywhere.
+    0a encoder    0b backbone    I extractor    II joint on simulated, then on professional operations
+
+Stages run in the order of their tuple; each starts from the results that `starts` names. A preset (presets.py) is such
+a tuple with its data and model. A step is a pure function of (seed, step, part), so a run can be stopped and resumed
+anywhere, and split over any number of processes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+SUBSETS = ("simulated", "professional", "both")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """One row of the curriculum."""
 
-    name: str
-    trains: str
+    name: str  # the result becomes RUN/<name>.safetensors
+    module: str  # which stage module of the engine learns
+    trains: str = field(metadata={"compared": False})  # for people
     steps: int
-    batch: int
+    batch: int  # samples of one optimizer step, over all processes
     learning_rate: float
-    warmup: int = 100
+    starts: Mapping[str, str] = field(default_factory=dict)  # part of the module -> earlier stage whose result it loads
+    data: str = "simulated"  # subset of operations, one of SUBSETS
+    samples: Mapping[str, object] = field(default_factory=dict)  # changes to the engine's sample settings
+    micro_batch: int = 0  # samples of one forward pass, the rest is accumulated; 0: a process takes its share at once
+    warmup: int = 100  # steps
     weight_decay: float = 0.02
-    clip: float = 1.0
-    ema: float = 0.998
+    clip: float = 1.0  # largest gradient norm
+    ema: float = 0.998  # of the averaged weights, which are the result
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch < 1 or self.learning_rate <= 0:
-            raise ValueError(f"stage {self.name}: steps, batch and learning_rate must be positive")
+        if self.steps < 1 or self.batch < 1 or self.micro_batch < 0 or self.learning_rate <= 0 or self.clip <= 0:
+            raise ValueError(f"stage {self.name}: steps, batch, learning_rate and clip must be positive")
+        if not 0 <= self.ema < 1 or self.warmup < 0:
+            raise ValueError(f"stage {self.name}: need 0 <= ema < 1 and warmup >= 0, got {self.ema} and {self.warmup}")
+        if self.data not in SUBSETS:
+            raise ValueError(f"stage {self.name}: data={self.data!r} is none of {', '.join(SUBSETS)}")
+        if not self.name.replace("-", "").replace("_", "").isalnum():
+            raise ValueError(f"stage name {self.name!r} names files: use letters, digits, - and _")
+
+    def accumulate(self, processes: int) -> int:
+        """Forward passes of one process per step."""
+        each = self.micro_batch or self.batch // processes
+        if each < 1 or self.batch % (processes * each):
+            raise ValueError(
+                f"stage {self.name}: {processes} processes cannot share a batch of {self.batch} in equal parts of "
+                f"{max(1, each)}. Make batch a multiple of {processes * max(1, each)}, or change micro_batch."
+            )
+        return self.batch // (processes * each)
 
 
-STAGES: dict[str, Stage] = {
-    stage.name: stage
-    for stage in (
-        Stage(name="encoder", trains="MAE", steps=1000, batch=16, learning_rate=1e-3),
-        Stage(name="backbone", trains="field DiT", steps=4000, batch=32, learning_rate=1e-3),
-        Stage(name="extractor", trains="R-Former", steps=600, batch=32, learning_rate=1e-3),
-        Stage(name="joint", trains="R-Former, connector, LoRA", steps=2200, batch=32, learning_rate=1e-3),
-    )
-}
+def rate(step: int, stage: Stage) -> float:
+    """Share of the learning rate: a linear start, then a cosine to 2 %."""
+    if step < stage.warmup:
+        return (step + 1) / stage.warmup
+    done = (step - stage.warmup) / max(1, stage.steps - stage.warmup)
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def check_order(stages: tuple[Stage, ...]) -> None:
+    """Names are unique, and what a stage starts from is trained before it."""
+    before: list[str] = []
+    for stage in stages:
+        if stage.name in before:
+            raise ValueError(f"two stages are called {stage.name}: results would overwrite each other")
+        for part, source in stage.starts.items():
+            if source not in before:
+                raise ValueError(
+                    f"stage {stage.name} takes {part} from {source!r}, but before it come only {before or 'no stages'}"
+                )
+        before.append(stage.name)
+
+
+_FROM_ENCODER = {"mae": "encoder"}
+_FROM_ALL = {"mae": "encoder", "field_dit": "backbone", "rformer": "extractor"}
+_FROM_JOINT = {"mae": "encoder", "field_dit": "backbone", "rformer": "joint", "connector": "joint", "lora": "joint"}
+
+# The bundled Mini: about an hour on one CPU core in all.
+MINI_FACE = (
+    Stage(name="encoder", module="encoder", trains="MAE", steps=1000, batch=16, learning_rate=1e-3),
+    Stage(
+        name="backbone", module="backbone", trains="field DiT", steps=4000, batch=32, learning_rate=1e-3,
+        starts=_FROM_ENCODER,
+    ),
+    Stage(
+        name="extractor", module="extractor", trains="R-Former", steps=600, batch=32, learning_rate=1e-3,
+        starts=_FROM_ENCODER,
+    ),
+    Stage(
+        name="joint", module="joint", trains="R-Former, connector, LoRA", steps=2200, batch=32, learning_rate=1e-3,
+        starts=_FROM_ALL,
+    ),
+)  # fmt: skip
+
+# Face operations of both subsets: the same stages, then a second joint one on professional operations.
+MINI_PRO = (
+    *MINI_FACE,
+    Stage(
+        name="joint-pro", module="joint", trains="R-Former, connector, LoRA", steps=2200, batch=32, learning_rate=5e-4,
+        starts=_FROM_JOINT, data="professional",
+    ),
+)  # fmt: skip
+
+
+# The paper's stages on the 20B backbone. Stage I's steps are the paper's; it does not say those of Stage II.
+_QWEN_EXTRACTOR = Stage(
+    name="extractor", module="extractor", trains="R-Former", steps=43_000, batch=32, learning_rate=1e-4, warmup=1000,
+    weight_decay=1e-4, ema=0.999,
+)  # fmt: skip
+_QWEN_JOINT = Stage(
+    name="joint", module="joint", trains="R-Former, connector, LoRA", steps=20_000, batch=16, micro_batch=1,
+    learning_rate=1e-4, warmup=500, weight_decay=0.01, ema=0.999, starts={"rformer": "extractor"},
+)  # fmt: skip
+QWEN_FACE = (_QWEN_EXTRACTOR, _QWEN_JOINT)
+QWEN_PRO = (
+    replace(_QWEN_EXTRACTOR, data="both"),
+    _QWEN_JOINT,
+    replace(
+        _QWEN_JOINT, name="joint-pro", learning_rate=5e-5, data="professional",
+        starts={"rformer": "joint", "connector": "joint", "lora": "joint"},
+    ),
+)  # fmt: skip
+
+
+def shortened(stages: tuple[Stage, ...], *, steps: int, batch: int, learning_rate: float) -> tuple[Stage, ...]:
+    """The same stages for a rehearsal: few steps, small batches, no long start."""
+    changes = {"steps": steps, "batch": batch, "learning_rate": learning_rate, "warmup": 2}
+    return tuple(replace(stage, **changes) for stage in stages)

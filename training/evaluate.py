@@ -1,0 +1,128 @@
+"""Score folders of outputs, of any tool, on cases in the format of SimFace-100.
+
+    python -m training.evaluate --dataset dataset.json --outputs FOLDER
+    python -m training.evaluate --dataset dataset.json --outputs ours=DIR peer=DIR --report OUT.json --markdown OUT.md
+    python -m training.evaluate --dataset dataset.json --outputs FOLDER --engine mini --controls 4
+
+Two blocks: the published protocol's numbers, and what they hide (scores.py). training/make_cases.py makes such cases
+from any portraits. Exit status: 0 all was scored, 1 outputs are missing (named; --allow-missing makes that 0, the
+report still counts them), 2 nothing was scored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mirrorppr_core.editor import RetouchConfig
+from mirrorppr_core.photo_files import prepare_folder
+from mirrorppr_core.pipeline import MirrorPPR
+
+from .evaluation import COPY_QUERY, PUBLISHED_PATTERN, Case, Tool, evaluate, load_cases
+from .evaluation_engine import run_engine
+from .evaluation_report import Evaluation, to_json, to_markdown
+from .evaluation_sheet import draw_sheet, worst_cases
+from .perceptual import LearnedMeasures, load_identity, load_lpips
+from .released_formats import RESOLUTIONS
+
+ENGINES = {"mini": True, "copied": False}  # whether the network refines the copied motion
+
+
+def named_folders(texts: Sequence[str]) -> list[Tool]:
+    """NAME=FOLDER, or FOLDER alone, which is called by its own name."""
+    tools = []
+    for text in texts:
+        name, separator, folder = text.partition("=")
+        path = Path(folder if separator else text)
+        tools.append(Tool(name if separator else path.resolve().name, path))
+    names = [tool.name for tool in tools]
+    twice = sorted({name for name in names if names.count(name) > 1 or name in ("", COPY_QUERY)})
+    if twice:
+        raise ValueError(f"--outputs: the names {', '.join(map(repr, twice))} cannot be told apart: write NAME=FOLDER")
+    return tools
+
+
+def run(options: argparse.Namespace) -> int:
+    """Returns the exit status. Raises ValueError, OSError or ImportError before any scoring."""
+    tools = named_folders(options.outputs)
+    cases = load_cases(options.dataset, resolution=options.resolution, operations=options.operations)
+    learned = LearnedMeasures(
+        lpips=load_lpips() if options.lpips else None,
+        identity=load_identity(options.identity) if options.identity else None,
+    )
+    if options.engine:
+        _run_engine(options, cases, tools[0].folder)
+    absent = [str(tool.folder) for tool in tools if not tool.folder.is_dir()]
+    if absent:
+        raise FileNotFoundError(f"no such folder: {', '.join(absent)}. --outputs names the folders with the pictures")
+    results = evaluate(cases, tools, pattern=options.pattern, learned=learned, only_official=options.official)
+    evaluation = Evaluation(cases, results, learned, only_official=options.official)
+    report = to_markdown(evaluation)
+    print(report)
+    if options.markdown:
+        options.markdown.write_text(report)
+    if options.report:
+        options.report.write_text(json.dumps(to_json(evaluation), indent=1, allow_nan=False))
+    if options.worst:
+        prepare_folder(options.worst)
+        for result in evaluation.tools:
+            worst = worst_cases(cases, result, options.num_worst)
+            draw_sheet(worst, result).save(options.worst / f"{result.name}.png")
+    num_missing = sum(len(result.missing) for result in results)
+    if num_missing:
+        print(f"{num_missing} outputs are missing", file=sys.stderr)
+    return 1 if num_missing and not options.allow_missing else 0
+
+
+def _run_engine(options: argparse.Namespace, cases: list[Case], folder: Path) -> None:
+    model = MirrorPPR.from_folder(options.weights) if options.weights else MirrorPPR.bundled()
+    config = RetouchConfig(refine=ENGINES[options.engine], face="largest")
+    run_engine(model, cases, folder, config, control_every=options.controls)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--dataset", type=Path, required=True, help="dataset.json; its folder is the root of its paths")
+    parser.add_argument("--outputs", nargs="+", required=True, metavar="[NAME=]FOLDER", help="one for each tool")
+    parser.add_argument(
+        "--pattern",
+        default=PUBLISHED_PATTERN,
+        help="name of an output: {index}, {index:04d}, {query}, {target}, {exemplar_before}, {exemplar_after} (stems) "
+        "and * (default: %(default)s)",
+    )
+    parser.add_argument("--resolution", choices=RESOLUTIONS, default="base", help="which inputs; the target is base")
+    parser.add_argument("--operations", nargs="+", default=(), metavar="NAME", help="only cases of these operations")
+    parser.add_argument("--official", action="store_true", help="only the published protocol, which is much faster")
+    parser.add_argument("--allow-missing", action="store_true", help="missing outputs do not fail; they are counted")
+    parser.add_argument(
+        "--lpips", action="store_true", help="measure LPIPS; needs torchmetrics, torchvision, a network"
+    )
+    parser.add_argument(
+        "--identity", type=Path, metavar="FOLDER", help="measure it; holds InsightFace's models/buffalo_l"
+    )
+    parser.add_argument("--engine", choices=tuple(ENGINES), help="run ours first, into the first folder of --outputs")
+    parser.add_argument("--weights", type=Path, help="with --engine: a matched set; the bundled one by default")
+    parser.add_argument("--controls", type=int, default=0, help="with --engine: run them on every n-th case; 0: none")
+    parser.add_argument("--report", type=Path, help="JSON to write")
+    parser.add_argument("--markdown", type=Path, help="Markdown to write")
+    parser.add_argument("--worst", type=Path, help="folder for a picture of each tool's worst cases")
+    parser.add_argument("--num-worst", type=int, default=12)
+    options = parser.parse_args(arguments)
+    if options.worst and options.official:
+        parser.error("--worst ranks by relEPE, which --official leaves out: drop one of them")
+    if options.controls < 0 or (options.controls and not options.engine):
+        parser.error(f"--controls {options.controls}: 0 or more, and only with --engine")
+    try:
+        return run(options)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

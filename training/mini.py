@@ -1,0 +1,207 @@
+"""The Mini engine of the trainer: faces to batches, stage rows to modules, results of earlier stages to later ones.
+
+Validation identities never appear in training batches. `data.drawn` replaces portraits by drawn faces (rehearsals).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from mirrorppr_core.checkpoint import bundled_set, file_sha256
+from mirrorppr_core.config import ModelConfig
+from mirrorppr_core.field_dit import FieldDiT
+from mirrorppr_core.locator import Locator
+from mirrorppr_core.mae import MAEEncoder
+from mirrorppr_core.rformer import RFormer
+from mirrorppr_core.views import CanonicalView
+
+from .curriculum import Stage
+from .drawn_faces import drawn_faces
+from .loop import StageParts
+from .mini_examiner import MiniExaminer
+from .portraits import FaceSet, load_faces, split_by_identity
+from .presets import Preset
+from .samples import Batch, SampleConfig, Sampler
+from .stages import BackboneStage, EncoderStage, ExtractorStage, JointStage
+
+# Parts that a stage module cannot do without, and parts it may continue.
+_NEEDS = {"encoder": (), "backbone": ("mae",), "extractor": ("mae",), "joint": ("mae", "field_dit", "rformer")}
+_CONTINUES = {
+    "encoder": ("mae",),
+    "backbone": ("field_dit", "names"),
+    "extractor": ("rformer",),
+    "joint": ("connector", "lora"),
+}
+# Changes to the sample settings for a stage's subset of operations.
+_SUBSETS = {"simulated": {}, "both": {"professional_share": 0.4}, "professional": {"professional_share": 0.7}}
+_VALIDATION_SEED = 10_000  # far from the training seeds
+
+
+@dataclass(frozen=True, kw_only=True)
+class MiniData:
+    """Where Mini's samples come from."""
+
+    # A folder with portraits.csv and landmarks.npz, and the file of training.train_locator; empty: the bundled locator.
+    portraits: str = field(default="", metadata={"compared": False})
+    locator: str = field(default="", metadata={"compared": False})
+    drawn: int = 0  # faces drawn at random instead of portraits: a rehearsal
+    held_out: float = 0.06  # share of identities kept for validation
+    samples: SampleConfig = field(default_factory=SampleConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held_out < 1 or self.drawn < 0:
+            raise ValueError(f"held_out={self.held_out}, drawn={self.drawn}: need 0 < held_out < 1 and drawn >= 0")
+
+
+class SamplerSource:
+    """A Sampler as a batch source: the step's whole batch is drawn, whatever the number of parts, and cut.
+
+    options: keyword arguments of every Sampler.batch call.
+    """
+
+    def __init__(self, sampler: Sampler, **options: object):
+        self.sampler, self.options = sampler, options
+        self._drawn: tuple[tuple[int, int], Batch] | None = None
+
+    def batch(self, step: int, size: int, part: int, parts: int) -> Batch:
+        if self._drawn is None or self._drawn[0] != (step, size):
+            self._drawn = (step, size), self.sampler.batch(step, size, **self.options)
+        rows = slice(part * size // parts, (part + 1) * size // parts)
+        whole = self._drawn[1]
+        return replace(whole, **{f.name: getattr(whole, f.name)[rows] for f in fields(whole)})
+
+
+def check(preset: Preset, run: Path) -> None:
+    """Raises ValueError when the data or the rows of the curriculum cannot work."""
+    data = preset.data
+    for stage in preset.stages:
+        if stage.module not in _NEEDS:
+            raise ValueError(f"stage {stage.name}: module {stage.module!r} is none of Mini's {', '.join(_NEEDS)}")
+        missing = [part for part in _NEEDS[stage.module] if part not in stage.starts]
+        foreign = [p for p in stage.starts if p not in _NEEDS[stage.module] + _CONTINUES[stage.module]]
+        if missing or foreign:
+            raise ValueError(f"stage {stage.name}: starts lacks {missing} and does not know {foreign}")
+        sample_config(stage, data)
+    if data.drawn:
+        return
+    if not data.portraits:
+        raise ValueError("no portraits: give --portraits DIR, a folder with portraits.csv and landmarks.npz")
+    for name in ("portraits.csv", "landmarks.npz"):
+        if not (Path(data.portraits) / name).exists():
+            raise ValueError(f"{data.portraits} has no {name}: --portraits is the folder that holds it")
+    if not _locator(data).exists():
+        raise ValueError(f"{_locator(data)} does not exist: train one with python -m training.train_locator")
+
+
+def build(stage: Stage, preset: Preset, run: Path, device: torch.device) -> StageParts:
+    """The stage's module with the results of earlier stages in it, and its samples."""
+    data, config, seed = preset.data, preset.model, preset.loop.seed
+    faces, view = _faces(data, config, run)
+    training, held_out = split_by_identity(faces, held_out=data.held_out, seed=0)
+    module, starts_from = build_module(stage, config, run)
+    if stage.module == "backbone" and "field_dit" not in stage.starts:
+        module.field_dit.start_from_shapes(training.shapes)
+    samples = sample_config(stage, data)
+    return StageParts(
+        module=module,
+        training=SamplerSource(Sampler(training, view, samples, seed=seed)),
+        validation=SamplerSource(Sampler(held_out, view, samples, seed=_VALIDATION_SEED + seed)),
+        examiner=MiniExaminer(),
+        starts_from={**starts_from, "faces": _fingerprint(faces)},
+    )
+
+
+def build_module(stage: Stage, config: ModelConfig, run: Path) -> tuple[nn.Module, dict[str, str]]:
+    """The module, and the sha256 of each result that was loaded into it."""
+    used: dict[str, str] = {}
+
+    def start(part: str, module: nn.Module | None = None) -> nn.Module:
+        if part in stage.starts:
+            path = run / f"{stage.starts[part]}.safetensors"
+            _load_part(path, part, module)
+            used[path.name] = file_sha256(path)
+        return module
+
+    if stage.module == "encoder":
+        module = EncoderStage(config)
+        start("mae", module.mae)
+        return module, used
+    mae = start("mae", MAEEncoder(config.mae))
+    if stage.module == "backbone":
+        module = BackboneStage(config, mae)
+        start("field_dit", module.field_dit)
+        start("names", module.names)
+    elif stage.module == "extractor":
+        module = ExtractorStage(config, mae)
+        start("rformer", module.rformer)
+    else:
+        module = JointStage(config, mae, start("field_dit", FieldDiT(config)), start("rformer", RFormer(config)))
+        start("connector", module.connector)
+        start("lora", module.field_dit)
+    return module, used
+
+
+def sample_config(stage: Stage, data: MiniData) -> SampleConfig:
+    """The preset's sample settings with the stage's changes."""
+    changes = {**_SUBSETS[stage.data], **stage.samples}
+    known = {f.name for f in fields(SampleConfig)}
+    unknown = sorted(set(changes) - known)
+    if unknown:
+        raise ValueError(f"stage {stage.name}: Mini's samples have no setting {unknown}, only {sorted(known)}")
+    return replace(data.samples, **changes)
+
+
+def _load_part(path: Path, part: str, module: nn.Module) -> None:
+    """Fill a part from an earlier stage's result. Strict: adapters are looked up among adapters only."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: run --stage {path.stem} first")
+    prefix = "field_dit." if part == "lora" else f"{part}."
+    found = {k.removeprefix(prefix): v for k, v in load_file(path).items() if k.startswith(prefix)}
+    own = {k: v for k, v in module.state_dict().items() if part != "lora" or ".lora_" in k}
+    odd = sorted(k for k in found.keys() | own.keys() if _shape(found.get(k)) != _shape(own.get(k)))
+    if odd:
+        raise ValueError(
+            f"{path} does not hold the {part} of this model: {len(odd)} of {len(own)} tensors differ, first {odd[0]}. "
+            "Use the configuration it was trained with, or another --run folder."
+        )
+    module.load_state_dict(found, strict=False)
+
+
+def _shape(tensor: Tensor | None) -> tuple[int, ...] | None:
+    return None if tensor is None else tuple(tensor.shape)
+
+
+def _locator(data: MiniData) -> Path:
+    return Path(data.locator) if data.locator else bundled_set() / "locator.safetensors"
+
+
+@lru_cache(maxsize=1)
+def _faces(data: MiniData, config: ModelConfig, run: Path) -> tuple[FaceSet, CanonicalView]:
+    """All training faces. Kept, as every stage of a run uses the same."""
+    if data.drawn:
+        return drawn_faces(data.drawn, config)
+    mean_face = Locator.from_file(_locator(data)).mean_face
+    faces = load_faces(
+        Path(data.portraits),
+        split="train",
+        mean_face=mean_face,
+        view=config.view,
+        cache=run / "cache",
+        crop_size=config.mae.image_size,
+    )
+    return faces, CanonicalView(config.view, mean_face)
+
+
+def _fingerprint(faces: FaceSet) -> str:
+    """Twelve digits that change with the people, their shapes or their order."""
+    digest = hashlib.sha256("\n".join(faces.identity).encode())
+    for tensor in (faces.shapes, faces.weight):
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()[:12]

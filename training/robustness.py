@@ -1,0 +1,191 @@
+"""How much a worse photo costs: Benchmark P again, with one side of each case disturbed.
+
+    python -m training.robustness --portraits DIR [--cases 64] [--weights SET] [--out FILE.md]
+
+Every disturbance (disturbances.py) is done once to the query and once to the exemplar, to both of its pictures alike;
+the other side stays as it is, and the truth is carried along exactly. The numbers are differences of relEPE to the
+same case undisturbed, so that what a case costs anyway does not blur them. A case that is refused counts as the query
+unchanged, relEPE 1, and is counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mirrorppr_core.metrics import relative_epe
+from mirrorppr_core.operation import Operation
+from mirrorppr_core.pipeline import MirrorPPR
+
+from .benchmark import Retoucher, try_extract, try_retouch
+from .benchmark_cases import BenchmarkConfig, Case, CasePictures, build_case, edited_region, list_cases, load_people
+from .benchmark_report import COPIED_MOTION, MINI, ROWS
+from .disturbances import COMBINED, SINGLE, Disturbance
+from .intervals import Interval, mean_interval
+
+BAR = 0.1  # what a single disturbance may add to relEPE
+QUERY, EXEMPLAR = "query", "exemplar"
+_CLEAN = Disturbance(name="undisturbed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One case under one disturbance of one side: relEPE and refusal, by row of the benchmark."""
+
+    side: str
+    disturbance: str
+    errors: dict[str, float]
+    refused: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One case. trials: all disturbances of the query, then of the exemplar."""
+
+    label: str
+    query_file: str
+    clean: Trial
+    trials: tuple[Trial, ...]
+
+
+def measure(
+    retoucher: Retoucher,
+    cases: Sequence[Case],
+    portraits: Path,
+    disturbances: Sequence[Disturbance],
+    config: BenchmarkConfig,
+) -> list[Measured]:
+    """Run every case undisturbed, and under every disturbance of either side."""
+    results = []
+    for index, case in enumerate(cases):
+        pictures = build_case(case, portraits, config)
+        operation = try_extract(retoucher, pictures.exemplar_before, pictures.exemplar_after)
+        clean, *of_query = (_query_trial(retoucher, pictures, operation, d, config) for d in (_CLEAN, *disturbances))
+        of_exemplar = (_exemplar_trial(retoucher, pictures, d, config) for d in disturbances)
+        trials = (*of_query, *of_exemplar)
+        results.append(Measured(label=case.label, query_file=case.query.file, clean=clean, trials=trials))
+        worst = max(trials, key=lambda trial: trial.errors[MINI])
+        print(
+            f"{index + 1}/{len(cases)} {case.label}: relEPE {clean.errors[MINI]:.2f}, at worst "
+            f"{worst.errors[MINI]:.2f} ({worst.side} {worst.disturbance})",
+            flush=True,
+        )
+    return results
+
+
+def _query_trial(
+    retoucher: Retoucher,
+    pictures: CasePictures,
+    operation: tuple[Operation | None, str],
+    disturbance: Disturbance,
+    config: BenchmarkConfig,
+) -> Trial:
+    """operation: the undisturbed exemplar's, or why there is none."""
+    query, truth = disturbance.picture(pictures.query), disturbance.motion(pictures.displacement)
+    # The edited region is carried along too: its threshold in pixels grows with the picture.
+    region = edited_region(truth, replace(config, region_px=config.region_px * disturbance.scale))
+    return _trial(retoucher, QUERY, disturbance, operation, query, truth, region)
+
+
+def _exemplar_trial(
+    retoucher: Retoucher, pictures: CasePictures, disturbance: Disturbance, config: BenchmarkConfig
+) -> Trial:
+    before, after = (disturbance.picture(p) for p in (pictures.exemplar_before, pictures.exemplar_after))
+    operation = try_extract(retoucher, before, after)
+    truth = pictures.displacement
+    return _trial(retoucher, EXEMPLAR, disturbance, operation, pictures.query, truth, pictures.region)
+
+
+def _trial(
+    retoucher: Retoucher,
+    side: str,
+    disturbance: Disturbance,
+    operation: tuple[Operation | None, str],
+    query: Tensor,
+    truth: Tensor,
+    region: Tensor,
+) -> Trial:
+    extracted, refused = operation
+    errors = {}
+    for row in ROWS:
+        result, _, refused = try_retouch(retoucher, query, extracted, row, refused)
+        motion = torch.zeros_like(truth) if result is None else result.field.dense()
+        errors[row] = float(relative_epe(motion, truth, region))
+    return Trial(side=side, disturbance=disturbance.name, errors=errors, refused=refused)
+
+
+def added(results: Sequence[Measured], trial: int, row: str) -> Interval:
+    """What the disturbance of that trial adds to relEPE, with its interval over portraits."""
+    differences = [result.trials[trial].errors[row] - result.clean.errors[row] for result in results]
+    return mean_interval(differences, [result.query_file for result in results])
+
+
+def write_report(results: Sequence[Measured], disturbances: Sequence[Disturbance]) -> str:
+    """Both tables, as the text of a Markdown file."""
+    portraits = [result.query_file for result in results]
+    clean = {row: mean_interval([r.clean.errors[row] for r in results], portraits).text() for row in ROWS}
+    lines = [
+        "# Robustness",
+        "",
+        "Made by `python -m training.robustness --portraits DIR`; do not edit.",
+        "",
+        f"The first {len(results)} cases of Benchmark P, one side disturbed, the truth carried along exactly. Numbers "
+        f"are what that adds to relEPE, with 95 % bootstrap intervals over {len(set(portraits))} query portraits. "
+        f"The bar for single disturbances is {BAR:g}; combinations are shown without one. Undisturbed: {MINI} "
+        f"{clean[MINI]}, {COPIED_MOTION} {clean[COPIED_MOTION]}, "
+        f"{sum(bool(result.clean.refused) for result in results)} refused.",
+        "",
+    ]
+    for offset, side in ((0, QUERY), (len(disturbances), EXEMPLAR)):
+        lines += [
+            f"| the {side} is | {MINI} | {COPIED_MOTION} | refused | within the bar |",
+            "|---|---|---|---|---|",
+        ]
+        for i, disturbance in enumerate(disturbances):
+            cost = {row: added(results, offset + i, row) for row in ROWS}
+            refused = sum(bool(result.trials[offset + i].refused) for result in results)
+            verdict = "-" if disturbance in COMBINED else "yes" if cost[MINI].value <= BAR else "**no**"
+            texts = " | ".join(cost[row].text(sign=True) for row in (MINI, COPIED_MOTION))
+            lines.append(f"| {disturbance.name} | {texts} | {refused} | {verdict} |")
+        lines.append("")
+    return "\n".join([*lines, *_costliest(results)]).rstrip() + "\n"
+
+
+def _costliest(results: Sequence[Measured], num: int = 10) -> list[str]:
+    """The cases that a disturbance spoils most: where to look for a cause."""
+    spoiled = [(t.errors[MINI] - r.clean.errors[MINI], r, t) for r in results for t in r.trials]
+    spoiled.sort(key=lambda entry: -entry[0])
+    lines = ["What costs most:", ""]
+    for cost, result, trial in spoiled[:num]:
+        why = f", {trial.refused}" if trial.refused else ""
+        lines.append(f"- {cost:+.2f} {result.label} on {result.query_file}: {trial.side} {trial.disturbance}{why}")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--portraits", type=Path, required=True, help="folder of portraits.csv and landmarks.npz")
+    parser.add_argument("--cases", type=int, default=64, help="the first N of Benchmark P, a fair sample")
+    parser.add_argument("--weights", type=Path, help="folder of a matched set; the bundled one by default")
+    parser.add_argument("--out", type=Path, help="Markdown file to write the tables to")
+    arguments = parser.parse_args()
+    config = BenchmarkConfig()
+    cases = list_cases(load_people(arguments.portraits), config)
+    if not 1 <= arguments.cases <= len(cases):
+        parser.error(f"--cases {arguments.cases}: use 1 to {len(cases)}")
+    disturbances = (*SINGLE, *COMBINED)
+    model = MirrorPPR.from_folder(arguments.weights) if arguments.weights else MirrorPPR.bundled()
+    results = measure(model, cases[: arguments.cases], arguments.portraits, disturbances, config)
+    report = write_report(results, disturbances)
+    print(report)
+    if arguments.out:
+        arguments.out.write_text(report)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Shards: many small files in one plain tar, in the layout that WebDataset readers expect.
+
+    pairs-000012.tar    000012000.before.jpg  000012000.after.jpg  000012000.json    one sample
+                        000012001.before.jpg  ...                                    the next
+    pairs-000012.json   done, and this is what is in it: count, bytes, sha256, where each sample begins
+
+USTAR headers with fixed owner, mode and time, members in a fixed order: equal samples give equal bytes on any
+machine. A shard appears under its name only when it is complete and on the disk, and counts as done when the json
+beside it is there too; whatever a killed process leaves behind is a hidden `.part` file. The offsets in the json let
+a reader start at any sample without touching the ones before it (`shard_reader.py`).
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tarfile
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+BLOCK = 512  # bytes; tar pads everything to it
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class DiskFull(OSError):
+    """The target has no room left. Finished shards are whole; the unfinished one is gone."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """key: no dot and no slash in it.  files: extension -> content, in the order in which they are stored."""
+
+    key: str
+    files: dict[str, bytes]
+
+    def __post_init__(self) -> None:
+        if not self.key or "." in self.key or "/" in self.key:
+            raise ValueError(f"sample key {self.key!r}: readers cut names at the first dot, so use neither dot nor /")
+
+
+def shard_name(shard_id: int) -> str:
+    """Without extension."""
+    return f"pairs-{shard_id:06d}"
+
+
+def write_shard(folder: Path, name: str, samples: Iterable[Sample], about: dict) -> dict:
+    """Write name.tar and name.json. Returns what the json holds: `about`, count, bytes, sha256 and offsets.
+
+    `about` may be filled while the samples are drawn. Raises DiskFull where the target has no room; then, and on any
+    other error, no part of the shard stays behind.
+    """
+    archive = folder / f"{name}.tar"
+    offsets: list[int] = []
+    try:
+        with _replacing(archive) as stream:
+            digest, size = hashlib.sha256(), 0
+            for sample in samples:
+                block = sample_bytes(sample)
+                offsets.append(size)
+                size += _put(stream, block, digest)
+            size += _put(stream, bytes(2 * BLOCK), digest)  # two empty blocks end an archive
+        facts = {**about, "count": len(offsets), "bytes": size, "sha256": digest.hexdigest(), "offsets": offsets}
+        write_json(folder / f"{name}.json", facts)
+    except OSError as error:
+        if error.errno in _DISK_FULL:
+            archive.unlink(missing_ok=True)  # it may be there already, if the json was what did not fit
+            raise DiskFull(
+                error.errno,
+                f"no room left on the disk of {folder} while writing {archive.name}; its unfinished part was removed. "
+                "Free some space and give the same command again: it continues after the shards that are done",
+            ) from error
+        raise
+    return facts
+
+
+def finished(folder: Path, name: str) -> dict | None:
+    """The json of a finished shard, or None: not begun, or cut off between the tar and its json."""
+    try:
+        facts = json.loads((folder / f"{name}.json").read_text())
+        size = (folder / f"{name}.tar").stat().st_size
+    except FileNotFoundError:
+        return None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{folder / name}.json is damaged ({error}): delete it to have the shard made anew") from error
+    if size != facts["bytes"]:
+        raise ValueError(
+            f"{folder / name}.tar has {size} bytes and its json says {facts['bytes']}: it was changed or copied in "
+            "part. Copy it again, or delete both files to have the shard made anew"
+        )
+    return facts
+
+
+def remove_leftovers(folder: Path, name: str = "") -> list[str]:
+    """Delete what killed processes left of one shard, or of everything. Returns the names."""
+    leftovers = sorted(folder.glob(f".{name}.*.part" if name else ".*.part"))
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    return [path.name for path in leftovers]
+
+
+def write_json(path: Path, content: dict) -> None:
+    """An existing file is replaced only by a complete one."""
+    with _replacing(path) as stream:
+        stream.write((json.dumps(content, indent=1) + "\n").encode())
+
+
+def _put(stream: _replacing, block: bytes, digest) -> int:
+    digest.update(block)
+    stream.write(block)
+    return len(block)
+
+
+def sample_bytes(sample: Sample) -> bytes:
+    """The members of one sample, headers and padding included."""
+    parts = []
+    for extension, content in sample.files.items():
+        header = tarfile.TarInfo(f"{sample.key}.{extension}")  # owner 0, mtime 0, mode 0o644
+        header.size = len(content)
+        parts += [header.tobuf(tarfile.USTAR_FORMAT), content, bytes(-len(content) % BLOCK)]
+    return b"".join(parts)
+
+
+class _replacing:
+    """A file under a temporary name that takes its place when the block ends well, and vanishes when it does not."""
+
+    def __init__(self, path: Path):
+        # The random part keeps two processes that make the same shard from writing into one file.
+        self.path, self.temporary = path, path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+
+    def __enter__(self) -> _replacing:
+        self.stream = open(self.temporary, "xb")
+        return self
+
+    def write(self, block: bytes) -> None:
+        self.stream.write(block)
+
+    def __exit__(self, kind, error, trace) -> None:
+        try:
+            if kind is None:
+                self.stream.flush()
+                os.fsync(self.stream.fileno())
+                self.stream.close()
+                os.replace(self.temporary, self.path)
+                _sync_folder(self.path.parent)
+        finally:
+            # Closing flushes, which fails once more on a full disk; the file goes in any case.
+            try:
+                self.stream.close()
+            except OSError:
+                pass
+            self.temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put the new name on the disk as well, where the system can (not on Windows)."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
