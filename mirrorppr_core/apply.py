@@ -181,3 +181,17 @@ def _range(lowest: Tensor, highest: Tensor, size: int) -> tuple[int, int]:
     """First and one past the last pixel to read, at least one, inside the photo."""
     first = min(max(int(lowest), 0), size - 1)
     return first, max(min(int(highest) + 1, size), first + 1)
+
+
+def joined(fields: list[Field], still: Field) -> Field:
+    """Several fields of one photo as one; where they overlap the motions add. still: what none of them is."""
+    fields = [f for f in fields if f.displacement.numel()]
+    if len(fields) < 2:
+        return fields[0] if fields else still
+    boxes = [f.box for f in fields]
+    left, top = min(b[0] for b in boxes), min(b[1] for b in boxes)
+    right, bottom = max(b[2] for b in boxes), max(b[3] for b in boxes)
+    total = torch.zeros(1, 2, bottom - top, right - left)
+    for f, (x0, y0, x1, y1) in zip(fields, boxes, strict=True):
+        total[..., y0 - top : y1 - top, x0 - left : x1 - left] += f.displacement
+    return Field(displacement=total, left=left, top=top, height=still.height, width=still.width)

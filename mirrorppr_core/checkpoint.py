@@ -3,6 +3,7 @@
     SET/locator.safetensors    the face locator (locator.py writes and reads it)
     SET/mae.safetensors        frozen encoder
     SET/rformer.safetensors    SET/connector.safetensors    SET/dit.safetensors    SET/lora.safetensors
+    SET/body.safetensors       the body network (body_points.py writes and reads it); a set may come without
 
 safetensors only. The metadata holds the format version, the part's name, the ModelConfig and the set hash; tensors
 are half precision on disk and float32 in memory. Loading is strict: a file that is not exactly what its slot needs is
@@ -20,6 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from .body_net import BodyNet
+from .body_points import load_body_net
 from .config import FORMAT_VERSION, ModelConfig
 from .connector import Connector
 from .editor import FieldEditor
@@ -43,6 +46,7 @@ class Part:
     config: ModelConfig
     set_hash: str
     locator_sha256: str
+    body_sha256: str = ""  # of the set's body network; empty where the set does not insist on one
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,24 @@ def bundled_set() -> Path:
 
 
 def save_part(
-    path: Path, part: str, state: dict[str, Tensor], config: ModelConfig, set_hash: str, locator_sha256: str
+    path: Path,
+    part: str,
+    state: dict[str, Tensor],
+    config: ModelConfig,
+    set_hash: str,
+    locator_sha256: str,
+    body_sha256: str = "",
 ) -> None:
-    """Write one file of a set in half precision. The locator's own hash goes along: another one sees other faces."""
+    """Write one file of a set in half precision. The locator's own hash goes along: another one sees other faces.
+
+    body_sha256: of the set's body network, if it must not be missing or another one.
+    """
     if part not in PARTS or part == "locator":
         raise ValueError(f"part {part!r}: use one of {', '.join(PARTS[1:])} (the locator writes itself)")
     metadata = {"format": FORMAT, "version": str(FORMAT_VERSION), "part": part, "set_hash": set_hash}
     halves = {name: value.detach().half().contiguous() for name, value in state.items()}
-    save_file(halves, str(path), metadata={**metadata, "config": config.to_json(), "locator_sha256": locator_sha256})
+    seeing = {"locator_sha256": locator_sha256} | ({"body_sha256": body_sha256} if body_sha256 else {})
+    save_file(halves, str(path), metadata={**metadata, "config": config.to_json(), **seeing})
 
 
 def load_part(path: Path, part: str) -> Part:
@@ -105,7 +119,7 @@ def load_part(path: Path, part: str) -> Part:
         config = ModelConfig.from_json(metadata["config"])
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path.name}: {error}. Copy or download it again, for this release of the code.") from error
-    return Part(state, config, metadata["set_hash"], metadata["locator_sha256"])
+    return Part(state, config, metadata["set_hash"], metadata["locator_sha256"], metadata.get("body_sha256", ""))
 
 
 def load_extractor(path: Path) -> OperationExtractor:
@@ -120,6 +134,7 @@ def load_extractor(path: Path) -> OperationExtractor:
         view=view,
         mae=_filled(MAEEncoder(mae.config.mae), mae.state, "mae.safetensors"),
         rformer=_filled(RFormer(rformer.config), rformer.state, path.name),
+        body=_body(path.parent, rformer),
     )
 
 
@@ -143,6 +158,7 @@ def load_editor(path: Path, *, lora_strength: float = 1.0) -> FieldEditor:
         view=view,
         mae=_filled(MAEEncoder(mae.config.mae), mae.state, "mae.safetensors"),
         field_dit=field_dit,
+        body=_body(path.parent, dit),
     )
 
 
@@ -172,6 +188,20 @@ def _seeing(folder: Path, part: Part) -> tuple[Locator, CanonicalView]:
             "Copy the complete set."
         )
     return locator, CanonicalView(part.config.view, locator.mean_face)
+
+
+def _body(folder: Path, part: Part) -> BodyNet | None:
+    """The body network beside a part, or None. Where joints are does not depend on how the rest was trained."""
+    path = folder / "body.safetensors"
+    if not path.is_file() and not part.body_sha256:
+        return None
+    net = load_body_net(path)
+    if part.body_sha256 not in ("", file_sha256(path)):
+        raise ValueError(
+            f"the set in {folder.name}/ is mixed: body.safetensors is not the one that belongs to it. "
+            "Copy the complete set."
+        )
+    return net
 
 
 def file_sha256(path: Path) -> str:

@@ -3,7 +3,8 @@
     query ─ locate ─ canonical view ─ MAE ─┐
     operation ─ connector ─► text stream ──┼─ field DiT + LoRA, flow matching ─► motion in the view
     operation's motion, both face shapes ──┘
-    motion ─► Field in photo pixels ─ × strength ─► warp of the photo at its native resolution
+    motion ─► Field in photo pixels ─ × strength ─┬► warp of the photo at its native resolution
+    operation's body motion (body.py) ────────────┘
 
 Nothing is repainted: a pixel of the result is a pixel of the photo, moved; pixels that do not move keep their bits.
 Design: the paper's system with a field codec in place of the VAE.
@@ -15,10 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from .apply import Field, apply_field
+from .apply import Field, apply_field, joined
+from .body import BodySight
+from .body_net import BodyNet
 from .codecs import FieldCodec, motion_scale
 from .config import ModelConfig
 from .connector import Connector
@@ -34,6 +36,7 @@ from .unfold import unfold
 from .views import CanonicalView
 
 MAX_STRENGTH = 2.0
+_STRIP_ROWS = 512  # of a field looked at together
 _SEE_PX_PER_CELL = 6.0  # the encoder looks at 2 px a cell; more would be averaged away
 
 
@@ -80,6 +83,7 @@ class FieldEditor:
     view: CanonicalView
     mae: MAEEncoder
     field_dit: FieldDiT
+    body: BodyNet | None = None  # without it only the face's part of a retouch is applied
 
     @torch.no_grad()
     def retouch(
@@ -109,16 +113,31 @@ class FieldEditor:
             (rh, rw), fix = region.shape[-2:], "paint or resize the mask at the query's size"
             raise ValueError(f"the mask is {rw}x{rh} but the query is {width}x{height}: {fix}")
         faces = choose(locate(self.locator, query), config.face, region=region)
-        field, softened = Field.zero(height, width), False
-        if not operation.is_identity and config.strength != 0:
-            results = [self._field(query, f, operation, connector, config, on_step) for f in faces]
-            field, softened = _joined([one for one, _ in results]), any(soft for _, soft in results)
+        field, softened, notes = Field.zero(height, width), False, ()
+        if config.strength != 0:
+            results, notes = self._bodies(query, faces, operation, config.strength)
+            if (operation.motion != 0).any():
+                faces_moved = [self._field(query, f, operation, connector, config, on_step) for f in faces]
+                results += [one for one, _ in faces_moved]
+                softened = any(soft for _, soft in faces_moved)
+            field = joined(results, field)
         return Retouched(
             image=apply_field(query, field),
             field=field,
             faces=tuple(faces),
-            notes=operation.notes + _fold_notes(field, softened=softened),
+            notes=operation.notes + notes + _fold_notes(field, softened=softened),
         )
+
+    def _bodies(
+        self, query: Tensor, faces: list[Face], operation: Operation, strength: float
+    ) -> tuple[list[Field], tuple[str, ...]]:
+        """The motion beside each face, and what to know about it."""
+        if operation.body is None:
+            return [], ()
+        sight = BodySight(self.body, self.view, self.locator.mean_face)
+        carried = [sight.carry(operation.body, query, face, strength) for face in faces]
+        notes = dict.fromkeys(note for _, own in carried for note in own)
+        return [field for field, _ in carried], tuple(notes)
 
     def _field(
         self,
@@ -166,26 +185,24 @@ class FieldEditor:
         return self.view.see(crop, view.cropped(left=left, top=top, factor=factor), size=self.config.mae.image_size)
 
 
-def _joined(fields: list[Field]) -> Field:
-    """Fields of several faces as one. Where two views overlap the motions add."""
-    fields = [f for f in fields if f.displacement.numel()] or fields[:1]
-    if len(fields) == 1:
-        return fields[0]
-    boxes = [f.box for f in fields]
-    left, top = min(b[0] for b in boxes), min(b[1] for b in boxes)
-    right, bottom = max(b[2] for b in boxes), max(b[3] for b in boxes)
-    total = sum(
-        F.pad(f.displacement, (f.left - left, right - f.box[2], f.top - top, bottom - f.box[3])) for f in fields
-    )
-    return Field(displacement=total, left=left, top=top, height=fields[0].height, width=fields[0].width)
-
-
 def _fold_notes(field: Field, *, softened: bool) -> tuple[str, ...]:
     notes = []
     if softened:
         notes.append("so strong a motion would fold the face over itself: it was softened there")
-    if field.displacement.numel() and min(field.displacement.shape[-2:]) >= 2:
-        folded = int((jacobian_determinant(field.displacement) <= 0).sum())
-        if folded:
-            notes.append(f"the motion folds over itself at {folded} pixels, which shows as a smear: lower the strength")
+    folded = _folded_pixels(field.displacement)
+    if folded:
+        notes.append(f"the motion folds over itself at {folded} pixels, which shows as a smear: lower the strength")
     return tuple(notes)
+
+
+def _folded_pixels(displacement: Tensor) -> int:
+    """In strips, because a body in a large photo may move millions of pixels."""
+    height, width = displacement.shape[-2:]
+    if min(height, width) < 2:
+        return 0
+    folded = 0
+    for top in range(0, height, _STRIP_ROWS):
+        low, high = max(0, top - 1), min(height, top + _STRIP_ROWS + 1)
+        areas = jacobian_determinant(displacement[..., low:high, :])[..., top - low :, :][..., :_STRIP_ROWS, :]
+        folded += int((areas <= 0).sum())
+    return folded

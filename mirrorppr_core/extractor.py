@@ -3,6 +3,7 @@
     before ─ locate the face ─ canonical view ─┬─ frozen MAE ──┐
     after  ────────────────────────────────────┴─ frozen MAE ──┼─ R-Former ─► tokens
     before -> after: dense motion, seen in the view ───────────┘            ► motion, shape
+                     and beside it (body.py) ───────────────────────────────► body
 
 The paper (section 3) has the two picture branches; the measured motion is ours. Before and after are one photo and
 its retouched copy, so how far each pixel moved can be measured to a fraction of a pixel instead of being guessed.
@@ -16,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .body import BodyReading, BodySight, Copy
+from .body_net import BodyNet
 from .codecs import FieldCodec, motion_scale
 from .config import ModelConfig
 from .faces import choose, describe, locate
@@ -34,7 +37,6 @@ _MEASURE_PX_PER_CELL = 8.0
 _SAME_PHOTO = 0.5  # correlation of fine detail; retouched copies measure 0.7 to 1, other photos below 0.2
 _VISIBLE = 6 / 255  # a change of colour that counts
 _MISALIGNED_PX = 1.3  # median motion around the face in the overview; aligned pairs stay below 0.3, however edited
-_MOVED_PX, _MOVED_SHARE = 0.5, 0.025  # motion outside the view that counts, and how much of it is a body edit
 _REPAINTED = 0.2  # mean difference over about a cell that a warp leaves; blur and sharpening stay below 0.16
 _CHECK_SIDE = 512
 
@@ -57,6 +59,7 @@ class OperationExtractor:
     view: CanonicalView
     mae: MAEEncoder
     rformer: RFormer
+    body: BodyNet | None = None  # without it only the face's part of a retouch is read
 
     @torch.no_grad()
     def extract(self, exemplar: Exemplar, *, face: str = "only") -> Operation:
@@ -76,7 +79,9 @@ class OperationExtractor:
         source, target = (_at_factor(image[..., top:bottom, left:right], factor) for image in (before, after))
         close = view.cropped(left=left, top=top, factor=factor)
         displacement = estimate_motion(source=source, target=target).displacement
-        motion = self.view.motion_from_photo(displacement, close)
+        sight = BodySight(self.body, self.view, self.locator.mean_face)
+        beside = sight.read(before, after, Copy(overall.displacement, overview.factor), person)
+        motion = self.view.motion_from_photo(displacement, close) * beside.face_share
         repainted = _repainted(warp(source, displacement), target, self.view, close)
         size = self.config.mae.image_size
         seen = [self.view.see(image, close, size=size) for image in (source, target)]
@@ -85,8 +90,9 @@ class OperationExtractor:
             motion=motion,
             shape=view.shape,
             set_hash=self.set_hash,
-            largest_px=float(motion.norm(dim=1).amax()) * view.pixels_per_cell,
-            notes=_notes(overview, overall, box, moved=bool((motion != 0).any()), repainted=repainted),
+            largest_px=max(float(motion.norm(dim=1).amax()) * view.pixels_per_cell, beside.largest_px),
+            notes=_notes(overview, beside, moved=bool((motion != 0).any()), repainted=repainted),
+            body=beside.body,
         )
 
     def _person(self, before: Tensor, overview: Overview, face: str) -> Face:
@@ -182,25 +188,18 @@ def _repainted(moved: Tensor, after: Tensor, view: CanonicalView, close: FaceVie
     return bool(seen[y0 : y1 + 1, x0 : x1 + 1].max() > _REPAINTED)
 
 
-def _notes(
-    overview: Overview, overall: Motion, box: tuple[int, int, int, int], *, moved: bool, repainted: bool
-) -> tuple[str, ...]:
+def _notes(overview: Overview, beside: BodyReading, *, moved: bool, repainted: bool) -> tuple[str, ...]:
     notes = []
-    left, top, right, bottom = (v // overview.factor for v in box)
-    outside = length(overall.displacement)[0, 0] > _MOVED_PX
-    outside[max(0, top) : bottom + 1, max(0, left) : right + 1] = False
-    elsewhere = float(outside.float().mean()) > _MOVED_SHARE
     # Averaged over 5 pixels, so that the noise of a JPEG does not count as a change.
     change = F.avg_pool2d(overview.after - overview.before, 5, stride=1, padding=2).abs().amax() > _VISIBLE
-    if not moved and not change and not elsewhere:
+    if not moved and not change and not beside.moved:
         notes.append("no change found between before and after: this operation leaves every photo as it is")
-    elif not moved:
+    elif not moved and beside.body is None:
         notes.append(
-            "before and after differ, but nothing on the face moved: only changes of the face's shape are transferred, "
+            "before and after differ, but nothing on the face moved: only changes of shape are transferred, "
             "not of colour or skin. This operation leaves every photo as it is."
         )
-    if elsewhere:
-        notes.append("the body or the background was moved too: that part of the retouch is not transferred")
+    notes += beside.notes
     if repainted:
         notes.append(
             "part of the face was repainted (glasses, teeth, closed eyes?), which no motion explains: look at the "

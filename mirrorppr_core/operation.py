@@ -2,6 +2,7 @@
 
 tokens say what the operation means (R-Former); motion is its measured geometry in the canonical view, which makes
 weakening, strengthening and reversing exact; shape is the exemplar's face, against which the query's is compared.
+body is the part of the motion beside the face (body_view.py).
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from .body_view import BodyMotion
+
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
     """tokens: (1, Q, D).  motion: (1, 2, N, N) cells.  shape: (1, 2, N, N) cells.
 
     set_hash: the matched set that made it; other sets refuse it.  notes: what the user should know, in plain words.
-    largest_px: longest displacement found in the exemplar, in its own pixels.
+    largest_px: longest displacement found in the exemplar, in its own pixels.  body: None where only the face moved.
     """
 
     tokens: Tensor
@@ -25,8 +28,10 @@ class Operation:
     set_hash: str
     largest_px: float = 0.0
     notes: tuple[str, ...] = ()
+    body: BodyMotion | None = None
 
     @property
     def is_identity(self) -> bool:
         """True when nothing moved between before and after: applying it changes nothing."""
-        return not bool((self.motion != 0).any())
+        moved = (self.motion != 0).any()
+        return not bool(moved) and (self.body is None or not bool((self.body.motion != 0).any()))

@@ -136,6 +136,12 @@ class CanonicalView(nn.Module):
         dense = F.interpolate(local, size=(bottom - top, right - left), mode="bicubic", align_corners=False)
         return Field(displacement=dense, left=left, top=top, height=height, width=width)
 
+    def weight_at(self, points: Tensor, weights: Tensor, view: FaceView) -> Tensor:
+        """Weights of the cells (1, 1, N, N) at photo positions (1, 2, h, w), 0 outside the view: (1, 1, h, w)."""
+        n = weights.shape[-1]
+        grid = (self._invert(points, view).permute(0, 2, 3, 1) + 0.5) * 2 / n - 1
+        return F.grid_sample(weights, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
     def _invert(self, points: Tensor, view: FaceView) -> Tensor:
         """Cells u with C(u) = point, by damped fixed-point iteration. points: (1, 2, h, w) photo pixels."""
         h, w = points.shape[-2:]

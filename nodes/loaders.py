@@ -26,9 +26,9 @@ FOLDER = "mirrorppr"  # models/mirrorppr; also the key in extra_model_paths.yaml
 FOLDER_ITSELF = "models/mirrorppr"  # a set whose files lie in no folder of their own
 
 # What each output is made of: the file that is chosen, then those that lie beside it.
-EXTRACTOR_PARTS = ("rformer", "mae", "locator")
+EXTRACTOR_PARTS = ("rformer", "mae", "locator", "body")
 CONNECTOR_PARTS = ("connector",)
-DIT_PARTS = ("dit", "lora", "mae", "locator")
+DIT_PARTS = ("dit", "lora", "mae", "locator", "body")
 CHOSEN = ("rformer", "connector", "dit")
 _KEPT = 4  # models of each kind; one takes about 30 MB
 

@@ -6,7 +6,8 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..mirrorppr_core.apply import Field
+from ..mirrorppr_core.apply import Field, joined
+from ..mirrorppr_core.body import BodySight
 from ..mirrorppr_core.extractor import Exemplar, OperationExtractor
 from ..mirrorppr_core.faces import locate
 from ..mirrorppr_core.locator import Face
@@ -67,7 +68,12 @@ def whose(operation: CoreOperation, extractor: OperationExtractor, before: Tenso
     found = [(face, extractor.view.fit(face.landmarks)) for face in locate(extractor.locator, before)]
     face, view = min(found, key=lambda pair: float(torch.dist(pair[1].shape, operation.shape)))
     height, width = before.shape[-2:]
-    return face, extractor.view.motion_to_photo(operation.motion, view, height=height, width=width)
+    motion = extractor.view.motion_to_photo(operation.motion, view, height=height, width=width)
+    if operation.body is None:
+        return face, motion
+    sight = BodySight(extractor.body, extractor.view, extractor.locator.mean_face)
+    beside, _ = sight.carry(operation.body, before, face, 1.0)
+    return face, joined([motion, beside], motion)
 
 
 def _notes(operation: CoreOperation) -> str:
