@@ -90,7 +90,9 @@ class DiTConfig:
     rope_axes: tuple[int, int, int] = (8, 12, 12)
     grid: int = 8  # image tokens a side
     stem_channels: int = 24
-    shape_codes: int = 32  # numbers that describe a face's shape as a whole
+    geometry_codes: int = 64  # numbers that describe a face's proportions
+    adaptation_width: int = 512
+    basis_fields: int = 160  # motions that the synthesised part mixes
 
     def __post_init__(self) -> None:
         if sum(self.rope_axes) != self.head_dim or any(a % 2 for a in self.rope_axes):

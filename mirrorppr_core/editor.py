@@ -157,6 +157,8 @@ class FieldEditor:
                 copied=latent,
                 query_shape=view.shape,
                 exemplar_shape=operation.shape,
+                query_points=self.view.landmarks(view.shape),
+                exemplar_points=self.view.landmarks(operation.shape),
                 features=self.mae(self._see(query, view)),
             )
             tokens = connector(operation.tokens)

@@ -19,6 +19,10 @@ from torch import Tensor, nn
 from .config import ModelConfig
 from .vit import LAYER_NORM_EPS, ViTEncoder, initialise
 
+_POSITION_STD = 0.3
+# A face's shape is some cells, its motion a fraction of the scale in few places: unscaled it would drown.
+_MOTION_GAIN = (4.0, 4.0, 0.25, 0.25)
+
 
 class _Embeddings(nn.Module):
     def __init__(self, config: ModelConfig):
@@ -44,9 +48,11 @@ class RFormer(nn.Module):
         self.embeddings = _Embeddings(config)
         self.encoder = ViTEncoder(config.rformer.width, config.rformer.heads, config.rformer.depth)
         self.layernorm = nn.LayerNorm(config.rformer.width, eps=LAYER_NORM_EPS)
-        initialise(self)
+        # The paper's 0.02 suits a width of 768. At Mini's width it leaves attention even over all patches and the
+        # motion a whisper in it: Stage I then stays at the zero field.
+        initialise(self, std=config.rformer.width**-0.5)
         for name in ("latent_motion_token", "sep_token", "position_embeddings"):
-            nn.init.trunc_normal_(getattr(self.embeddings, name), std=0.02)
+            nn.init.trunc_normal_(getattr(self.embeddings, name), std=_POSITION_STD)
 
     def forward(self, before: Tensor, after: Tensor, motion: Tensor | None = None) -> Tensor:
         """before, after: (B, G * G, D_mae) from MAEEncoder. motion: (B, motion_channels, N, N), scaled
@@ -57,6 +63,7 @@ class RFormer(nn.Module):
             if motion is None:
                 raise ValueError("this R-Former was trained with measured motion: pass motion=(B, C, N, N)")
             side = self.config.mae.grid
+            motion = motion * motion.new_tensor(_MOTION_GAIN).view(1, -1, 1, 1)
             cells = rearrange(motion, "b c (h p) (w q) -> b (h w) (c p q)", h=side, w=side)
             after = after + parts.motion_projection(cells)
         batch = before.shape[0]

@@ -73,6 +73,8 @@ class CanonicalView(nn.Module):
         self.register_buffer("template", template.float(), persistent=False)
         matrix = _spline_matrix(template, _cells(config.size).double(), smoothing=config.smoothing)
         self.register_buffer("matrix", matrix.float(), persistent=False)  # (N * N, K)
+        # Back from shape maps to landmarks: a least-squares inverse, exact for maps that the matrix made.
+        self.register_buffer("readout", torch.linalg.pinv(matrix).float(), persistent=False)  # (K, N * N)
         self.register_buffer("window", _window(config.size), persistent=False)  # (1, 1, N, N)
 
     def shapes(self, landmarks: Tensor) -> tuple[Tensor, Similarity]:
@@ -82,6 +84,10 @@ class CanonicalView(nn.Module):
         local = similarity.inverse(landmarks)  # the face in cells, rotation and scale removed
         dense = torch.einsum("nk,bkd->bnd", self.matrix, local - self.template)
         return dense.transpose(1, 2).reshape(-1, 2, n, n), similarity
+
+    def landmarks(self, shape: Tensor) -> Tensor:
+        """The landmarks (B, K, 2), in cells, of the faces with these shape maps (B, 2, N, N)."""
+        return self.template + torch.einsum("kn,bdn->bkd", self.readout, shape.flatten(2))
 
     def fit(self, landmarks: Tensor) -> FaceView:
         """View of one face. landmarks: (K, 2) photo pixels."""

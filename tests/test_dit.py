@@ -21,12 +21,16 @@ def field_inputs(batch: int = 2) -> dict:
     generator, n = seeded(3), TINY.view.size
     copied, query, exemplar = torch.randn(3, batch, 2, n, n, generator=generator).unbind()
     features = torch.randn(batch, TINY.mae.grid**2, TINY.mae.width, generator=generator)
+    points = 16 + 8 * torch.randn(2, batch, 130, 2, generator=generator)
     return {
         "noisy": torch.randn(batch, 2, n, n, generator=generator),
-        "condition": FieldCondition(copied=copied, query_shape=query, exemplar_shape=exemplar, features=features),
+        "condition": FieldCondition(
+            copied=copied, query_shape=query, exemplar_shape=exemplar, query_points=points[0],
+            exemplar_points=points[1], features=features,
+        ),
         "tokens": torch.randn(batch, TINY.rformer.num_queries, TINY.dit.text_width, generator=generator),
         "t": torch.rand(batch, generator=generator),
-    }
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -107,19 +111,47 @@ def test_the_field_network_answers_with_a_gain_a_shift_and_a_rest():
     answer.copy_(torch.tensor([0.0, 0.0, 2.0, 0.0, 0.0, 0.0]))  # look two cells to the right
     assert_close(network(**inputs)[..., :-2], copied[..., 2:], atol=1e-5, rtol=0)
     answer.copy_(torch.tensor([9.0, -9.0, 0.0, 0.0, 0.0, 0.0]))  # as far as a gain goes, both ways
-    limits = torch.tensor([1.5, -1.5]).exp().view(2, 1, 1)
+    limits = torch.tensor([3.0, -3.0]).exp().view(2, 1, 1)
     assert_close(network(**inputs), limits * copied, atol=1e-4, rtol=1e-4)
     answer.copy_(torch.tensor([0.0, 0.0, 0.0, 0.0, 0.3, -0.4]))
     assert_close(network(**inputs), copied + torch.tensor([0.3, -0.4]).view(2, 1, 1), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["noisy", "tokens", "t", "copied", "query_shape", "exemplar_shape", "features"])
+@torch.no_grad()
+def test_a_synthesised_motion_is_a_mixture_of_the_basis():
+    torch.manual_seed(0)
+    network, inputs = FieldDiT(TINY), field_inputs()
+    network.synthesis.bias.copy_(torch.tensor([0.0, 2.0, 0.0, 0.0, -1.0, 0.0]))
+    made = 2 * network.basis[1] - network.basis[4]
+    assert_close(network(**inputs), inputs["condition"].copied + made, atol=1e-5, rtol=0)
+    assert_close(network.without_dit(inputs["condition"], inputs["tokens"]), network(**inputs), atol=1e-5, rtol=0)
+
+
+def test_the_codes_of_many_faces_start_white_and_the_basis_spans_their_motions():
+    torch.manual_seed(0)
+    network, generator = FieldDiT(TINY), seeded(5)
+    points = 16 + 8 * torch.randn(1, 130, 2, generator=generator) + torch.randn(80, 130, 2, generator=generator)
+    few = torch.randn(TINY.dit.basis_fields, 2, 32, 32, generator=generator)
+    fields = torch.einsum("mk,kchw->mchw", torch.randn(40, len(few), generator=generator), few)
+    network.start_from_faces(points, fields)
+    codes = network.code(points)
+    assert_close(codes.T @ codes / len(codes), torch.eye(TINY.dit.geometry_codes), atol=1e-2, rtol=0)
+    assert codes.mean(0).abs().amax() < 1e-2
+    basis = network.basis.flatten(1)
+    weights = torch.linalg.lstsq(basis.T, fields.flatten(1).T).solution
+    assert (basis.T @ weights - fields.flatten(1).T).abs().amax() < 1e-2
+
+
+@pytest.mark.parametrize("name", ["noisy", "tokens", "t", "copied", "query_shape", "exemplar_shape", "query_points",
+                                  "exemplar_points", "features"])  # fmt: skip
 def test_everything_the_field_network_is_given_matters(name):
     torch.manual_seed(0)
     network, inputs = randomise(FieldDiT(TINY)), field_inputs()
     before = network(**inputs)
     target = inputs if name in inputs else vars(inputs["condition"])
-    target[name] = target[name].flip(-1) if name != "t" else 1 - target[name]
+    # Landmarks count by their distances, which a swap of x and y would leave alone.
+    changed = target[name].flip(-2 if "points" in name else -1) if name != "t" else 1 - target[name]
+    target[name] = changed * torch.tensor([1.0, 1.5]) if "points" in name else changed
     assert (network(**inputs) - before).abs().amax() > 1e-3
 
 

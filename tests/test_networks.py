@@ -118,7 +118,8 @@ def test_the_r_former_is_its_definition_written_out():
         return F.layer_norm(x, x.shape[-1:], w[name + ".weight"], w[name + ".bias"], eps=1e-12)
 
     before, after = (linear(inputs[k], "embeddings.projection") for k in ("before", "after"))
-    blocks = F.unfold(inputs["motion"], cells, stride=cells).transpose(1, 2)  # (B, side * side, C * cells * cells)
+    motion = inputs["motion"] * torch.tensor([4.0, 4.0, 0.25, 0.25]).view(4, 1, 1)  # motion up, face shape down
+    blocks = F.unfold(motion, cells, stride=cells).transpose(1, 2)  # (B, side * side, C * cells * cells)
     after = after + linear(blocks, "embeddings.motion_projection")
     queries, separator = (w[f"embeddings.{k}"].expand(2, -1, -1) for k in ("latent_motion_token", "sep_token"))
     x = torch.cat([queries, before, separator, after], dim=1) + w["embeddings.position_embeddings"]

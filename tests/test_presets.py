@@ -9,9 +9,9 @@ import pytest
 
 pytest.importorskip("accelerate")
 
-from training.curriculum import MINI_FACE
+from training.curriculum import MINI_FACE, Stage
 from training.mini import MiniData, check
-from training.presets import PRESETS, load_preset, plain
+from training.presets import PRESETS, Preset, load_preset, plain
 from training.train import describe_presets, main, train
 
 ROOT = Path(__file__).parents[1]
@@ -27,12 +27,16 @@ def test_every_preset_is_whole_and_says_what_it_is(name):
     assert name in describe_presets()
 
 
+def stage_of(preset: Preset, name: str) -> Stage:
+    return next(stage for stage in preset.stages if stage.name == name)
+
+
 def test_single_settings_change_by_name():
     preset = load_preset(
         "tiny",
         ["stages.joint.learning_rate=5e-4", "data.samples.part_share=0.5", "loop.reporters=[wandb]", "loop.seed=7"],
     )
-    assert preset.stages[3].learning_rate == 5e-4 and preset.stages[0] == load_preset("tiny").stages[0]
+    assert stage_of(preset, "joint").learning_rate == 5e-4 and preset.stages[0] == load_preset("tiny").stages[0]
     assert preset.data.samples.part_share == 0.5 and preset.loop.reporters == ("wandb",) and preset.loop.seed == 7
 
 
@@ -40,7 +44,8 @@ def test_a_file_changes_a_preset_and_the_command_line_changes_the_file(tmp_path)
     file = tmp_path / "mine.yaml"
     file.write_text("base: mini-face\ndata: {portraits: here}\nstages: {joint: {steps: 5, batch: 8}}\n")
     preset = load_preset(str(file), ["stages.joint.steps=6"])
-    assert (preset.stages[3].steps, preset.stages[3].batch, preset.data.portraits) == (6, 8, "here")
+    joint = stage_of(preset, "joint")
+    assert (joint.steps, joint.batch, preset.data.portraits) == (6, 8, "here")
 
 
 def test_settings_that_only_fit_together_are_changed_together():
@@ -56,7 +61,11 @@ def test_settings_that_only_fit_together_are_changed_together():
         ("minii", (), "no preset 'minii'. Use a YAML file or one of tiny, mini-face"),
         ("none.yaml", (), "none.yaml does not exist"),
         ("tiny", ["loop.sed=1"], "loop has no 'sed', only seed, precision"),
-        ("tiny", ["stages.joined.steps=1"], "stages has no 'joined', only encoder, backbone, extractor, joint"),
+        (
+            "tiny",
+            ["stages.joined.steps=1"],
+            "stages has no 'joined', only encoder, geometry, backbone",
+        ),
         ("tiny", ["loop.seed=many"], "loop.seed='many': needs int, as in loop.seed=0"),
         ("tiny", ["loop=3"], "loop has parts seed, .*: set one of them"),
         ("tiny", ["loop.seed"], "write it as name=value"),
@@ -91,7 +100,7 @@ def test_paths_may_change_between_runs_and_nothing_else():
         ({"data": MiniData()}, "no portraits: give --portraits DIR"),
         ({"data": MiniData(portraits="/none")}, "/none has no portraits.csv"),
         ({"stages": (dataclasses.replace(MINI_FACE[0], module="vae"),)}, "module 'vae' is none of Mini's encoder"),
-        ({"stages": (MINI_FACE[0], dataclasses.replace(MINI_FACE[1], starts={}))}, r"starts lacks \['mae'\]"),
+        ({"stages": (MINI_FACE[0], dataclasses.replace(MINI_FACE[2], starts={}))}, r"starts lacks \['mae'\]"),
         ({"stages": (dataclasses.replace(MINI_FACE[0], samples={"noise": 1}),)}, r"no setting \['noise'\], only"),
     ],
 )
@@ -101,7 +110,7 @@ def test_mini_refuses_what_cannot_work_before_it_starts(change, message, tmp_pat
 
 
 def test_a_stage_that_the_preset_lacks_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="tiny has no stage 'joined', only encoder, backbone"):
+    with pytest.raises(ValueError, match="tiny has no stage 'joined', only encoder, geometry"):
         train(load_preset("tiny"), tmp_path, only="joined", device="cpu")
 
 

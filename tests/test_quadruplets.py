@@ -91,6 +91,9 @@ def test_one_person_alone_is_self_augmented():
     portraits = DrawnPortraits(people=1)
     quadruplets = Quadruplets(portraits, QuadrupletConfig(**{**TINY.__dict__, "cross_identity": 1.0}), seed=0)
     assert len(set(quadruplets.sample(0).identities)) == 1
+    read = portraits.num_read
+    assert quadruplets.sample(1).identities == ("person 0", "person 0")
+    assert portraits.num_read == read + 1  # whose the others are is known by now
 
 
 def test_the_share_of_other_people_is_the_one_asked_for():

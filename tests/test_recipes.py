@@ -96,6 +96,12 @@ def test_unknown_operations_are_answered_with_the_known_ones(text):
         operations_named(text)
 
 
+@pytest.mark.parametrize("name", ["chin_resize", "face", "eye_resize,nose_length", ""])
+def test_a_step_is_one_operation_and_no_group(name):
+    with pytest.raises(ValueError, match="unknown operation.*eye_resize.*body_shape_slim_waist"):
+        Step(operation=name, strength=50)
+
+
 @pytest.mark.parametrize("strength", [101, -100.5, float("nan"), float("inf")])
 def test_strengths_outside_the_slider_are_refused(strength):
     with pytest.raises(ValueError, match="-100 to 100"):

@@ -23,7 +23,8 @@ from training.train import train, weights_hash
 ROOT = Path(__file__).parents[1]
 STEPS = 9
 CHANGES = ["loop.save_steps=2", "loop.preflight_steps=0"]
-for stage in ("encoder", "backbone"):
+STAGES = ("encoder", "geometry", "backbone")
+for stage in STAGES:
     CHANGES += [f"stages.{stage}.steps={STEPS}", f"stages.{stage}.micro_batch=2"]
 
 
@@ -73,7 +74,7 @@ def log(run: Path, stage: str) -> list[dict]:
 def unbroken(tmp_path_factory) -> Path:
     """One process, never interrupted."""
     run = tmp_path_factory.mktemp("unbroken")
-    for stage in ("encoder", "backbone"):
+    for stage in STAGES:
         train(load_preset("tiny", CHANGES), run, only=stage, device="cpu")
     return run
 
@@ -87,7 +88,8 @@ def test_one_killed_process_continues_to_the_same_losses_and_weights(unbroken, t
 
 
 def test_two_killed_processes_continue_to_the_weights_that_one_process_finds(unbroken, tmp_path):
-    shutil.copy(unbroken / "encoder.safetensors", tmp_path)
+    for earlier in STAGES[:-1]:
+        shutil.copy(unbroken / f"{earlier}.safetensors", tmp_path)
     kill_at(5, launch(tmp_path, "backbone", processes=2))
     for process in launch(tmp_path, "backbone", processes=2):
         output, _ = process.communicate(timeout=300)

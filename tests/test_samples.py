@@ -9,10 +9,9 @@ from toys import TINY, drawn_faces, drawn_view, mirrored, seeded, table_amount
 
 from mirrorppr_core.landmarks import MIRROR_130
 from mirrorppr_core.warping import OPERATIONS
-from training.portraits import TABLE_STRENGTHS, FaceSet
-from training.samples import Batch, SampleConfig, Sampler
+from training.portraits import PROFESSIONAL_FACE, PROFESSIONAL_ROWS, TABLE_STRENGTHS, FaceSet
+from training.samples import NAMED, UNNAMED, Batch, SampleConfig, Sampler
 
-UNNAMED = len(OPERATIONS) + 1
 CLEAN = SampleConfig(landmark_noise=0.0, eye_distance_cells=8.0)
 
 
@@ -41,7 +40,7 @@ def test_a_batch_is_a_function_of_seed_and_step():
 def test_every_sample_holds_an_operation_and_its_numbers_are_finite():
     batch = sampler(config=SampleConfig(eye_distance_cells=8.0)).batch(0, 64)
     assert (batch.operation != 0).any(1).all() and (batch.target != 0).flatten(1).any(1).all()
-    assert ((batch.operation == 0) == (batch.strength == 0)).all()
+    assert ((batch.operation == 0) == (batch.strength == 0).all(-1)).all()
     assert all(value.isfinite().all() for value in vars(batch).values())
     for pixels in (batch.exemplar_pixels, batch.exemplar_after, batch.query_pixels):
         assert pixels.shape == (64, 3, 64, 64) and pixels.amin() >= 0 and pixels.amax() <= 1
@@ -55,20 +54,58 @@ def test_named_operations_move_as_far_as_their_strength_says():
     for row in named.nonzero()[:, 0].tolist():
         expected = torch.zeros_like(batch.target[row])
         for o, s in zip(batch.operation[row].tolist(), batch.strength[row].tolist(), strict=True):
-            if o:
+            if o and NAMED[o - 1] in OPERATIONS:
                 at_100 = faces.llw[0, o - 1, TABLE_STRENGTHS.index(100)].float()
-                expected += at_100 / table_amount(1.0) * table_amount(s)
+                expected += at_100 / table_amount(1.0) * table_amount(s[0])
+            elif o:
+                for moved, amount in zip(PROFESSIONAL_ROWS[NAMED[o - 1]], s, strict=False):
+                    expected += amount * faces.professional[0, moved].float()
         assert_close(batch.target[row], expected, atol=2e-3, rtol=0)
 
 
 @pytest.mark.parametrize("strength", TABLE_STRENGTHS)
 def test_between_its_entries_the_table_is_a_parabola_that_hits_them(strength):
     faces = drawn_faces()
-    wanted = torch.zeros(2, len(OPERATIONS))
-    wanted[:, 5] = strength / 100
-    motion = sampler(faces)._llw_motion(torch.tensor([4, 1]), torch.tensor([False, True]), wanted)
+    operation, wanted = torch.tensor([[6, 0, 0]] * 2), torch.zeros(2, 3, 2)
+    wanted[:, 0] = strength / 100
+    motion = sampler(faces)._named_motion(torch.tensor([4, 1]), torch.tensor([False, True]), operation, wanted)
     entry = faces.llw[:, 5, TABLE_STRENGTHS.index(strength)].float()
     assert_close(motion, torch.stack([entry[4], mirrored(entry[1])]))
+
+
+def test_one_side_of_a_paired_operation_stays_on_that_side_of_the_person():
+    faces = drawn_faces()
+    name = next(n for n in PROFESSIONAL_FACE if len(PROFESSIONAL_ROWS[n]) == 2)
+    right, left = (faces.professional[:, row].float() for row in PROFESSIONAL_ROWS[name])
+    operation, strength = torch.tensor([[NAMED.index(name) + 1, 0, 0]] * 2), torch.zeros(2, 3, 2)
+    strength[:, 0, 0] = 0.5  # the person's right
+    motion = sampler(faces)._named_motion(torch.tensor([2, 2]), torch.tensor([False, True]), operation, strength)
+    assert_close(motion, torch.stack([0.5 * right[2], mirrored(0.5 * left[2])]))
+
+
+def test_shares_and_left_out_operations_are_kept():
+    only_llw = replace(CLEAN, professional_share=0.0, part_share=0.0)
+    drawn = sampler(config=only_llw).batch(0, 128).operation
+    assert set(drawn.unique().tolist()) <= {*range(len(OPERATIONS) + 1), UNNAMED}
+    without = replace(CLEAN, leave_out=("lip_thickness",))
+    drawn = torch.cat([sampler(config=without).batch(step, 128).operation for step in range(3)])
+    assert not (drawn == NAMED.index("lip_thickness") + 1).any() and len(drawn.unique()) > 20
+    with pytest.raises(ValueError, match="no such operation"):
+        SampleConfig(leave_out=("wings",))
+
+
+def test_without_pixels_the_geometry_is_the_same():
+    one, other = sampler().batch(2, 8), sampler().batch(2, 8, pixels=False)
+    assert other.query_pixels.numel() == 24
+    for name in ("copied", "target", "query_shape", "exemplar_points", "operation", "strength"):
+        assert torch.equal(getattr(one, name), getattr(other, name)), name
+
+
+def test_landmarks_and_shapes_of_a_sample_agree():
+    batch = sampler(config=SampleConfig(landmark_noise=0.03, eye_distance_cells=8.0)).batch(0, 8)
+    view = drawn_view()
+    assert_close(view.landmarks(batch.query_shape), batch.query_points, atol=1e-3, rtol=0)
+    assert_close(view.landmarks(batch.exemplar_shape), batch.exemplar_points, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("part_share", [0.0, 1.0])
@@ -93,14 +130,16 @@ def test_self_augmented_samples_show_one_face_and_its_own_motion():
 def test_mirrored_faces_give_mirrored_batches():
     faces = drawn_faces()
     points = faces.points[:, list(MIRROR_130)]
+    swapped = [row for rows in PROFESSIONAL_ROWS.values() for row in reversed(rows)]
     twins = replace(
         faces,
         pixels=faces.pixels.flip(-1),
         shapes=mirrored(faces.shapes),
         points=torch.stack([TINY.view.size - 1 - points[..., 0], points[..., 1]], dim=-1),
         llw=mirrored(faces.llw),
+        professional=mirrored(faces.professional)[:, swapped],
     )
-    config = replace(CLEAN, part_share=0.0)
+    config = replace(CLEAN, part_share=0.0, one_sided=0.0)
     one, other = sampler(faces, config).batch(0, 64), sampler(twins, config).batch(0, 64)
     named = ~(one.operation == UNNAMED).any(1)  # a part operation acts on one side of the picture
     assert_close(other.target[named], mirrored(one.target[named]), atol=1e-5, rtol=0)

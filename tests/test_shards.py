@@ -126,6 +126,19 @@ def test_leftovers_of_killed_processes_are_removed_and_nothing_else(folder):
     assert sorted(path.name for path in folder.iterdir()) == kept
 
 
+@pytest.mark.skipif(shards.fcntl is None, reason="this system has no file locks")
+def test_what_another_run_is_writing_is_no_leftover(tmp_path):
+    (tmp_path / ".pairs-000000.tar.dead.part").write_bytes(b"half")
+
+    def samples():
+        yield sample(0)
+        assert remove_leftovers(tmp_path) == [".pairs-000000.tar.dead.part"]
+        yield sample(1)
+
+    write_shard(tmp_path, "pairs-000000", samples(), {})
+    assert finished(tmp_path, "pairs-000000")["count"] == 2
+
+
 def test_any_sample_is_read_by_its_number_without_the_ones_before_it(folder):
     stored = ShardSet(folder, decode=raw)
     assert len(stored) == 13

@@ -1,5 +1,6 @@
 """The data engine: the same shards whoever makes them and however often they are killed, and plain refusals."""
 
+import ast
 import errno
 import importlib.util
 import io
@@ -23,7 +24,7 @@ from torch.testing import assert_close
 
 from mirrorppr_core.apply import Field, apply_field
 from training import pair_maker, shards, synthesize
-from training.dataset_spec import DatasetSpec
+from training.dataset_spec import _CODE, DatasetSpec
 from training.engines import run_pool
 from training.pair_maker import PairMaker, Tally
 from training.recipes import PROFESSIONAL_BODY, PROFESSIONAL_FACE, Recipe, apply_recipe, recipe_displacement
@@ -156,6 +157,26 @@ def test_a_pair_depends_on_the_specification_and_its_number_alone(portraits):
     assert {number: backwards.make(number, Tally()) for number in numbers[::-1]} == made
     other = PairMaker(spec(portraits, seed=6))
     assert all(other.make(number, Tally()).files["json"] != made[number].files["json"] for number in numbers)
+
+
+def test_the_code_version_covers_every_module_that_can_change_a_pixel():
+    """All that the pair maker imports, but for those named here, which only name, check, find or never run for it."""
+    no_pixels = {"training.dataset_spec", "mirrorppr_core.checkpoint", "mirrorppr_core.__init__"}
+    listed = {path.resolve() for folder, names in _CODE.items() for name in names for path in folder.glob(name)}
+    waiting, seen = ["training.pair_maker"], set()
+    while waiting:
+        module = waiting.pop()
+        path = (ROOT / module.replace(".", "/")).with_suffix(".py")
+        if module in seen or module in no_pixels or not path.is_file():
+            continue
+        seen.add(module)
+        assert path in listed, f"{module} is not in dataset_spec._CODE"
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                package = module.rpartition(".")[0] if node.level else ""
+                base = ".".join(part for part in (package, node.module) if part)
+                waiting += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    assert {"training.recipe_fields", "training.augment", "mirrorppr_core.llw_exact"} <= seen
 
 
 def test_larger_portraits_are_reduced_and_their_landmarks_with_them(portraits):
@@ -322,6 +343,17 @@ def test_too_little_room_is_noticed_before_the_first_shard(portraits, tmp_path, 
     message = refusal(capsys, *command(portraits, tmp_path, pairs=10**13, shard_size=10**11))
     assert "10000000000000 pairs" in message and "TB" in message and "free" in message
     assert not list(tmp_path.iterdir())
+
+
+def test_the_pairs_that_tell_the_size_are_of_several_portraits(portraits, tmp_path, monkeypatch):
+    maker, probed = PairMaker(spec(portraits, num_pairs=22)), []
+    make = maker.make
+    monkeypatch.setattr(maker, "make", lambda index, tally: probed.append(index) or make(index, tally))
+    synthesize._check_room(maker, [1, 2, 3], tmp_path)  # 16 pairs, 6 to 21
+    assert probed == [6, 10, 14, 18]
+    probed.clear()
+    synthesize._check_room(maker, [3], tmp_path)
+    assert probed == [18, 19, 20, 21]
 
 
 def test_a_folder_where_nothing_is_usable_ends_with_counts(tmp_path, capsys):

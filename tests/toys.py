@@ -31,7 +31,7 @@ from mirrorppr_core.mae import MAEEncoder
 from mirrorppr_core.rformer import RFormer
 from mirrorppr_core.views import CanonicalView
 from mirrorppr_core.warping import OPERATIONS
-from training.portraits import TABLE_STRENGTHS, FaceSet
+from training.portraits import PROFESSIONAL_FACE, PROFESSIONAL_ROWS, TABLE_STRENGTHS, FaceSet
 
 TINY = ModelConfig(
     name="tiny",
@@ -39,9 +39,10 @@ TINY = ModelConfig(
     mae=MAEConfig(image_size=64, width=16, depth=1, heads=2),
     rformer=RFormerConfig(num_queries=4, width=16, depth=1, heads=2),
     connector=ConnectorConfig(width=16, depth=1, heads=2, output=16),
-    dit=DiTConfig(depth=1, heads=2, head_dim=12, text_width=16, rope_axes=(4, 4, 4), grid=4, stem_channels=4),
+    dit=DiTConfig(depth=1, heads=2, head_dim=12, text_width=16, rope_axes=(4, 4, 4), grid=4, stem_channels=4,
+                  geometry_codes=8, adaptation_width=16, basis_fields=6),
     lora=LoRAConfig(rank=2, alpha=2),
-)
+)  # fmt: skip
 SEEING = replace(TINY, name="seeing", view=ViewConfig())  # the same with the bundled model's view, for real photos
 LOCATOR = bundled_set() / "locator.safetensors"
 
@@ -114,6 +115,8 @@ def save_set(folder: Path, *, set_hash: str = "0123456789ab", config: ModelConfi
         "connector": Connector(config.connector),
         "dit": randomise(field_dit, std=0.05) if trained else field_dit,
     }
+    # Motions are smooth, also random ones; noise from cell to cell would fold everywhere.
+    field_dit.basis.data = nn.functional.avg_pool2d(field_dit.basis.data, 9, stride=1, padding=4)
     for name, part in parts.items():
         save_part(folder / f"{name}.safetensors", name, part.state_dict(), config, set_hash, file_sha256(LOCATOR))
     lora = random_lora(field_dit, config.lora)
@@ -137,12 +140,12 @@ def drawn_faces(count: int = 6, *, alike: bool = False, config: ModelConfig = TI
         landmarks = landmarks + 0.3 * torch.randn(count, len(FACE_POINTS), 2, generator=generator)
     shapes, similarity = view.shapes(landmarks)
     n, size = config.view.size, config.mae.image_size
-    pushes = []
-    for _ in range(len(OPERATIONS)):
-        centre = n * (0.35 + 0.3 * torch.rand(2, generator=generator)).view(1, 2, 1, 1)
-        weight = (1 - ((pixel_grid(n, n) - centre) / (0.2 * n)).square().sum(1, keepdim=True)).clamp(min=0) ** 2
-        push = weight * torch.randn(1, 2, 1, 1, generator=generator)
-        pushes.append(push + mirrored(push))
+    pushes = [_push(n, generator) for _ in OPERATIONS]
+    pushes = [push + mirrored(push) for push in pushes]
+    sides = [_push(n, generator) for _ in PROFESSIONAL_FACE]
+    rows = torch.zeros(sum(map(len, PROFESSIONAL_ROWS.values())), 2, n, n)
+    for push, (_, own) in zip(sides, PROFESSIONAL_ROWS.items(), strict=True):
+        rows[list(own)] = torch.cat([push, mirrored(push)]) if len(own) == 2 else push + mirrored(push)
     amounts = torch.tensor([table_amount(s / 100) for s in TABLE_STRENGTHS]).view(1, 1, -1, 1, 1, 1)
     across = torch.linspace(0.6, 1.4, n).expand(count, n)
     own = torch.ones(count, n) if alike else across * (0.7 + 0.6 * torch.rand(count, 1, generator=generator))
@@ -153,9 +156,17 @@ def drawn_faces(count: int = 6, *, alike: bool = False, config: ModelConfig = TI
         shapes=shapes,
         points=similarity.inverse(landmarks),
         llw=(own.view(-1, 1, 1, 1, 1, n) * amounts * torch.stack(pushes)).half(),
+        professional=(own.view(-1, 1, 1, 1, n) * rows).half(),
         weight=torch.ones(count),
         identity=[f"person {i // 2}" for i in range(count)],
     )
+
+
+def _push(n: int, generator: torch.Generator) -> Tensor:
+    """A smooth motion of some part of the view, (1, 2, n, n) cells."""
+    centre = n * (0.35 + 0.3 * torch.rand(2, generator=generator)).view(1, 2, 1, 1)
+    weight = (1 - ((pixel_grid(n, n) - centre) / (0.2 * n)).square().sum(1, keepdim=True)).clamp(min=0) ** 2
+    return weight * torch.randn(1, 2, 1, 1, generator=generator)
 
 
 def table_amount(strength: float) -> float:

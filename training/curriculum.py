@@ -1,6 +1,6 @@
 """The curriculum as data: what each stage trains, from what, for how long and how fast.
 
-    0a encoder    0b backbone    I extractor    II joint on simulated, then on professional operations
+    0a encoder    0b geometry, backbone    I extractor    II joint on simulated, then on professional operations
 
 Stages run in the order of their tuple; each starts from the results that `starts` names. A preset (presets.py) is such
 a tuple with its data and model. A step is a pure function of (seed, step, part), so a run can be stopped and resumed
@@ -78,35 +78,52 @@ def check_order(stages: tuple[Stage, ...]) -> None:
         before.append(stage.name)
 
 
-_FROM_ENCODER = {"mae": "encoder"}
-_FROM_ALL = {"mae": "encoder", "field_dit": "backbone", "rformer": "extractor"}
-_FROM_JOINT = {"mae": "encoder", "field_dit": "backbone", "rformer": "joint", "connector": "joint", "lora": "joint"}
+_BACKBONE = {"mae": "encoder", "field_dit": "backbone"}
+_STEADY = {"landmark_noise": 0.008}
 
-# The bundled Mini: about an hour on one CPU core in all.
+# The bundled Mini: about an hour and a half on one CPU core in all.
 MINI_FACE = (
     Stage(name="encoder", module="encoder", trains="MAE", steps=1000, batch=16, learning_rate=1e-3),
     Stage(
-        name="backbone", module="backbone", trains="field DiT", steps=4000, batch=32, learning_rate=1e-3,
-        starts=_FROM_ENCODER,
+        name="geometry", module="geometry", trains="adaptation to a face", steps=8000, batch=128, learning_rate=2e-3,
+        data="both",
     ),
     Stage(
-        name="extractor", module="extractor", trains="R-Former", steps=600, batch=32, learning_rate=1e-3,
-        starts=_FROM_ENCODER,
+        name="backbone", module="backbone", trains="field DiT", steps=2000, batch=32, learning_rate=7e-4, data="both",
+        starts={"mae": "encoder", "adaptation": "geometry", "names": "geometry"},
     ),
     Stage(
-        name="joint", module="joint", trains="R-Former, connector, LoRA", steps=2200, batch=32, learning_rate=1e-3,
-        starts=_FROM_ALL,
+        name="extractor", module="extractor", trains="R-Former", steps=1000, batch=32, learning_rate=1e-3, data="both",
+        starts=_BACKBONE,
+    ),
+    Stage(
+        name="joint", module="joint", trains="R-Former, connector, LoRA", steps=500, batch=32, learning_rate=1e-3,
+        starts={**_BACKBONE, "rformer": "extractor"},
+    ),
+    Stage(
+        name="joint-pro", module="joint", trains="R-Former, connector, LoRA", steps=1200, batch=32, learning_rate=7e-4,
+        starts={**_BACKBONE, "rformer": "joint", "connector": "joint", "lora": "joint"}, data="both",
+    ),
+    # The locator errs less than the samples so far: what it sees of a face may be trusted more.
+    Stage(
+        name="geometry-fine", module="geometry", trains="adaptation to a face", steps=2400, batch=128,
+        learning_rate=1e-3, starts={"adaptation": "backbone", "names": "backbone"}, data="both", samples=_STEADY,
+    ),
+    Stage(
+        name="joint-fine", module="joint", trains="R-Former, connector, LoRA", steps=500, batch=32, learning_rate=4e-4,
+        starts={
+            **_BACKBONE, "adaptation": "geometry-fine",
+            "rformer": "joint-pro", "connector": "joint-pro", "lora": "joint-pro",
+        },
+        data="both", samples=_STEADY,
     ),
 )  # fmt: skip
 
-# Face operations of both subsets: the same stages, then a second joint one on professional operations.
-MINI_PRO = (
-    *MINI_FACE,
-    Stage(
-        name="joint-pro", module="joint", trains="R-Former, connector, LoRA", steps=2200, batch=32, learning_rate=5e-4,
-        starts=_FROM_JOINT, data="professional",
-    ),
-)  # fmt: skip
+# The same with three times as much of joint-pro, mostly on professional operations.
+MINI_PRO = tuple(
+    replace(stage, steps=3 * stage.steps, data="professional") if stage.name == "joint-pro" else stage
+    for stage in MINI_FACE
+)
 
 
 # The paper's stages on the 20B backbone. Stage I's steps are the paper's; it does not say those of Stage II.

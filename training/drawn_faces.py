@@ -16,7 +16,7 @@ from mirrorppr_core.landmarks import FACE_POINTS, MIRROR_130
 from mirrorppr_core.views import CanonicalView
 from mirrorppr_core.warping import OPERATIONS
 
-from .portraits import TABLE_STRENGTHS, FaceSet
+from .portraits import PROFESSIONAL_ROWS, TABLE_STRENGTHS, FaceSet
 
 _MIRROR_X = torch.tensor([-1.0, 1.0])
 
@@ -47,10 +47,20 @@ def drawn_faces(count: int, config: ModelConfig, *, seed: int = 0) -> tuple[Face
         shapes=shapes,
         points=similarity.inverse(landmarks),
         llw=(own.view(-1, 1, 1, 1, 1, n) * amounts * pushes[None, :, None]).half(),
+        professional=(own.view(-1, 1, 1, 1, n) * _sided_pushes(n, generator)).half(),
         weight=torch.ones(count),
         identity=[f"drawn person {i // 2}" for i in range(count)],
     )
     return faces, view
+
+
+def _sided_pushes(n: int, generator: torch.Generator) -> Tensor:
+    """(R, 2, n, n) cells: the rows of PROFESSIONAL_ROWS, mirror images where an operation has two."""
+    pushes = []
+    for rows in PROFESSIONAL_ROWS.values():
+        push = _push(n, generator)
+        pushes += [push, push.flip(-1) * _MIRROR_X.view(2, 1, 1)] if len(rows) == 2 else [push]
+    return torch.cat(pushes)
 
 
 def _push(n: int, generator: torch.Generator) -> Tensor:

@@ -1,6 +1,6 @@
 """Write a finished run as one matched set.
 
-    python -m training.export --run RUN --locator FILE --out mirrorppr_core/weights/mini
+    python -m training.export --run RUN --locator FILE --body FILE --out mirrorppr_core/weights/mini
 
 Every file gets the same set hash, made from the configuration and the trained numbers themselves, so two runs can
 never be taken for each other.
@@ -19,30 +19,36 @@ from torch import Tensor
 from mirrorppr_core.checkpoint import bundled_set, file_sha256, load_connector, load_editor, load_extractor, save_part
 from mirrorppr_core.config import ModelConfig, set_hash
 
-_SOURCES = {  # part -> (stage that trained it, prefix of its tensors there)
-    "mae": ("encoder", "mae."),
-    "dit": ("backbone", "field_dit."),
-    "rformer": ("joint", "rformer."),
-    "connector": ("joint", "connector."),
-    "lora": ("joint", "field_dit."),
+_SOURCES = {  # part -> (stages that trained it, later ones replace earlier ones; prefix of its tensors there)
+    "mae": (("encoder",), "mae."),
+    "dit": (("backbone", "geometry-fine"), "field_dit."),
+    "rformer": (("joint-fine",), "rformer."),
+    "connector": (("joint-fine",), "connector."),
+    "lora": (("joint-fine",), "field_dit."),
 }
 
 
-def export(run: Path, locator: Path, out: Path, config: ModelConfig) -> str:
-    """Returns the set hash. Loads the result once, so that a broken export fails here."""
+def export(run: Path, locator: Path, out: Path, config: ModelConfig, body: Path | None = None) -> str:
+    """Returns the set hash. body: the body network, which the set then insists on; None makes a set of faces only.
+
+    Loads the result once, so that a broken export fails here.
+    """
     parts = {name: _part(run, *source) for name, source in _SOURCES.items()}
     parts["lora"] = {disk_name(k): v for k, v in parts["lora"].items()}
     digest = hashlib.sha256()
     for name in sorted(parts):
         for key in sorted(parts[name]):
             digest.update(key.encode() + parts[name][key].half().numpy().tobytes())
-    digest.update(locator.read_bytes())
+    for seeing in (locator, body) if body else (locator,):
+        digest.update(seeing.read_bytes())
     hash_ = set_hash(config, digest.hexdigest())
     out.mkdir(parents=True, exist_ok=True)
     for name, state in parts.items():
-        save_part(out / f"{name}.safetensors", name, state, config, hash_, file_sha256(locator))
-    if locator.resolve() != (out / "locator.safetensors").resolve():
-        shutil.copyfile(locator, out / "locator.safetensors")
+        seen_by = (file_sha256(locator), file_sha256(body) if body else "")
+        save_part(out / f"{name}.safetensors", name, state, config, hash_, *seen_by)
+    for file, name in ((locator, "locator"), (body, "body")):
+        if file and file.resolve() != (out / f"{name}.safetensors").resolve():
+            shutil.copyfile(file, out / f"{name}.safetensors")
     for file in out.glob("*.safetensors"):
         file.chmod(0o644)  # safetensors writes files that only their owner may read
     load_extractor(out / "rformer.safetensors")
@@ -51,11 +57,14 @@ def export(run: Path, locator: Path, out: Path, config: ModelConfig) -> str:
     return hash_
 
 
-def _part(run: Path, stage: str, prefix: str) -> dict[str, Tensor]:
-    path = run / f"{stage}.safetensors"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: run python -m training.train --stage {stage} first")
-    return {k.removeprefix(prefix): v for k, v in load_file(str(path)).items() if k.startswith(prefix)}
+def _part(run: Path, stages: tuple[str, ...], prefix: str) -> dict[str, Tensor]:
+    state = {}
+    for stage in stages:
+        path = run / f"{stage}.safetensors"
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is missing: run python -m training.train --stage {stage} first")
+        state |= {k.removeprefix(prefix): v for k, v in load_file(str(path)).items() if k.startswith(prefix)}
+    return state
 
 
 def disk_name(key: str) -> str:
@@ -67,9 +76,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.export", description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--locator", type=Path, default=bundled_set() / "locator.safetensors")
+    parser.add_argument("--body", type=Path, help="body network (training.train_body); none: faces only")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    hash_ = export(arguments.run, arguments.locator, arguments.out, ModelConfig())
+    hash_ = export(arguments.run, arguments.locator, arguments.out, ModelConfig(), arguments.body)
     total = sum(f.stat().st_size for f in arguments.out.glob("*.safetensors"))
     print(f"set {hash_} in {arguments.out}, {total / 1e6:.1f} MB")
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mirrorppr_core.checkpoint import bundled_set, file_sha256
+from mirrorppr_core.codecs import FieldCodec, motion_scale
 from mirrorppr_core.config import ModelConfig
 from mirrorppr_core.field_dit import FieldDiT
 from mirrorppr_core.locator import Locator
@@ -29,18 +30,26 @@ from .mini_examiner import MiniExaminer
 from .portraits import FaceSet, load_faces, split_by_identity
 from .presets import Preset
 from .samples import Batch, SampleConfig, Sampler
-from .stages import BackboneStage, EncoderStage, ExtractorStage, JointStage
+from .stages import BackboneStage, EncoderStage, ExtractorStage, GeometryStage, JointStage
 
 # Parts that a stage module cannot do without, and parts it may continue.
-_NEEDS = {"encoder": (), "backbone": ("mae",), "extractor": ("mae",), "joint": ("mae", "field_dit", "rformer")}
+_NEEDS = {
+    "encoder": (),
+    "geometry": (),
+    "backbone": ("mae",),
+    "extractor": ("mae", "field_dit"),
+    "joint": ("mae", "field_dit"),
+}
 _CONTINUES = {
     "encoder": ("mae",),
-    "backbone": ("field_dit", "names"),
+    "geometry": ("adaptation", "names"),
+    "backbone": ("adaptation", "field_dit", "names"),
     "extractor": ("rformer",),
-    "joint": ("connector", "lora"),
+    "joint": ("adaptation", "rformer", "connector", "lora"),
 }
-# Changes to the sample settings for a stage's subset of operations.
-_SUBSETS = {"simulated": {}, "both": {"professional_share": 0.4}, "professional": {"professional_share": 0.7}}
+# Changes to the sample settings for a stage's subset of operations. Both: the settings' own shares.
+_SUBSETS = {"simulated": {"professional_share": 0.0}, "both": {}, "professional": {"professional_share": 0.8}}
+_START_BATCHES, _START_SIZE = 40, 64  # samples whose motions a fresh basis starts from
 _VALIDATION_SEED = 10_000  # far from the training seeds
 
 
@@ -106,13 +115,13 @@ def build(stage: Stage, preset: Preset, run: Path, device: torch.device) -> Stag
     faces, view = _faces(data, config, run)
     training, held_out = split_by_identity(faces, held_out=data.held_out, seed=0)
     module, starts_from = build_module(stage, config, run)
-    if stage.module == "backbone" and "field_dit" not in stage.starts:
-        module.field_dit.start_from_shapes(training.shapes)
-    samples = sample_config(stage, data)
+    samples, options = sample_config(stage, data), {"pixels": stage.module != "geometry"}
+    if stage.module in ("geometry", "backbone") and not {"adaptation", "field_dit"} & stage.starts.keys():
+        _start_from_faces(module.field_dit, Sampler(training, view, samples, seed=seed))
     return StageParts(
         module=module,
-        training=SamplerSource(Sampler(training, view, samples, seed=seed)),
-        validation=SamplerSource(Sampler(held_out, view, samples, seed=_VALIDATION_SEED + seed)),
+        training=SamplerSource(Sampler(training, view, samples, seed=seed), **options),
+        validation=SamplerSource(Sampler(held_out, view, samples, seed=_VALIDATION_SEED + seed), **options),
         examiner=MiniExaminer(),
         starts_from={**starts_from, "faces": _fingerprint(faces)},
     )
@@ -133,19 +142,33 @@ def build_module(stage: Stage, config: ModelConfig, run: Path) -> tuple[nn.Modul
         module = EncoderStage(config)
         start("mae", module.mae)
         return module, used
-    mae = start("mae", MAEEncoder(config.mae))
+    if stage.module == "geometry":
+        module = GeometryStage(config)
+        start("adaptation", module.field_dit)
+        start("names", module.names)
+        return module, used
+    mae, field_dit = start("mae", MAEEncoder(config.mae)), start("field_dit", FieldDiT(config))
+    start("adaptation", field_dit)  # a later one replaces that of the field network
     if stage.module == "backbone":
-        module = BackboneStage(config, mae)
-        start("field_dit", module.field_dit)
+        module = BackboneStage(config, mae, field_dit)
         start("names", module.names)
     elif stage.module == "extractor":
-        module = ExtractorStage(config, mae)
+        module = ExtractorStage(config, mae, field_dit)
         start("rformer", module.rformer)
     else:
-        module = JointStage(config, mae, start("field_dit", FieldDiT(config)), start("rformer", RFormer(config)))
+        module = JointStage(config, mae, field_dit, start("rformer", RFormer(config)))
         start("connector", module.connector)
         start("lora", module.field_dit)
     return module, used
+
+
+def _start_from_faces(field_dit: FieldDiT, sampler: Sampler) -> None:
+    """A fresh adaptation starts from the principal components of the faces, and of the motions of some batches."""
+    motions = []
+    for step in range(_START_BATCHES):
+        batch = sampler.batch(step, _START_SIZE, pixels=False)
+        motions.append(FieldCodec().encode(batch.target, motion_scale(batch.copied)))
+    field_dit.start_from_faces(sampler.faces.points, torch.cat(motions))
 
 
 def sample_config(stage: Stage, data: MiniData) -> SampleConfig:
@@ -162,9 +185,14 @@ def _load_part(path: Path, part: str, module: nn.Module) -> None:
     """Fill a part from an earlier stage's result. Strict: adapters are looked up among adapters only."""
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: run --stage {path.stem} first")
-    prefix = "field_dit." if part == "lora" else f"{part}."
+    prefix = "field_dit." if part in ("lora", "adaptation") else f"{part}."
     found = {k.removeprefix(prefix): v for k, v in load_file(path).items() if k.startswith(prefix)}
-    own = {k: v for k, v in module.state_dict().items() if part != "lora" or ".lora_" in k}
+    own = module.state_dict()
+    if part == "lora":
+        own = {k: v for k, v in own.items() if ".lora_" in k}
+    if part == "adaptation":  # of a whole field network too
+        names = (*module.adaptation_modules(), "basis")
+        own, found = ({k: v for k, v in d.items() if k.split(".")[0] in names} for d in (own, found))
     odd = sorted(k for k in found.keys() | own.keys() if _shape(found.get(k)) != _shape(own.get(k)))
     if odd:
         raise ValueError(

@@ -11,13 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mirrorppr_core.codecs import FieldCodec, motion_scale
-from mirrorppr_core.field_dit import FieldCondition
 from mirrorppr_core.fields import length
 from mirrorppr_core.flow import integrate
 from mirrorppr_core.metrics import region_psnr, relative_epe
 
 from .samples import Batch, warp_view
-from .stages import BackboneStage, ExtractorStage, JointStage, extract_tokens
+from .stages import BackboneStage, ExtractorStage, GeometryStage, JointStage, condition_of, extract_tokens
 
 _MOVES_CELLS = 0.05  # what moves less is not part of the edit
 _NUM_STEPS = 2  # of the flow, the product's default
@@ -36,6 +35,8 @@ class MiniExaminer:
         region = (length(batch.target) > _MOVES_CELLS).float()
         moves = region.flatten(1).any(1)
         region, truth, query = region[moves], batch.target[moves], batch.query_pixels[moves]
+        if _blind(batch):
+            return {"relEPE": float(relative_epe(motion[moves], truth, region).mean())}
         wide = F.interpolate(region, size=query.shape[-2:])
         edited, wanted = warp_view(query, motion[moves]), warp_view(query, truth)
         gain = _decibel(edited, wanted, wide) - _decibel(query, wanted, wide)
@@ -46,7 +47,7 @@ class MiniExaminer:
 
     def pictures(self, module: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         motion = predicted_motion(module, batch, generator)
-        if motion is None:
+        if motion is None or _blind(batch):
             return {}
         query = batch.query_pixels
         target, prediction = warp_view(query, batch.target), warp_view(query, motion)
@@ -67,7 +68,10 @@ def predicted_motion(module: nn.Module, batch: Batch, generator: torch.Generator
     codec, scale = FieldCodec(), motion_scale(batch.copied)
     if isinstance(module, ExtractorStage):
         tokens = extract_tokens(module.rformer, module.mae, batch, scale)
-        latent = module.head(tokens, module.mae(batch.query_pixels), batch.query_shape)
+        return codec.decode(module.head(tokens, batch.query_points), scale)
+    if isinstance(module, GeometryStage):
+        condition = condition_of(batch, codec.encode(batch.copied, scale))
+        latent = module.field_dit.without_dit(condition, module.names(batch.operation, batch.strength))
         return codec.decode(latent, scale)
     if isinstance(module, BackboneStage):
         text = module.names(batch.operation, batch.strength)
@@ -75,18 +79,18 @@ def predicted_motion(module: nn.Module, batch: Batch, generator: torch.Generator
         text = module.connector(extract_tokens(module.rformer, module.mae, batch, scale))
     else:
         return None
-    condition = FieldCondition(
-        copied=codec.encode(batch.copied, scale),
-        query_shape=batch.query_shape,
-        exemplar_shape=batch.exemplar_shape,
-        features=module.mae(batch.query_pixels),
-    )
+    condition = condition_of(batch, codec.encode(batch.copied, scale), module.mae(batch.query_pixels))
     latent = integrate(
         lambda x_t, t: module.field_dit(noisy=x_t, condition=condition, tokens=text, t=x_t.new_full((len(x_t),), t)),
         torch.randn(batch.target.shape, generator=generator).to(batch.target.device),
         num_steps=_NUM_STEPS,
     )
     return codec.decode(latent, scale)
+
+
+def _blind(batch: Batch) -> bool:
+    """Whether the stage sees geometry only: its batches hold no pictures."""
+    return batch.query_pixels.shape[-1] == 1
 
 
 def _decibel(picture: Tensor, wanted: Tensor, region: Tensor) -> Tensor:

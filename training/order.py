@@ -1,4 +1,4 @@
-"""A random order of n things without a table of them: place -> thing, one at a time, for any n.
+"""A random order of n things without a table of them: place -> thing, one at a time, for any n. And seeds for it.
 
 A Feistel network is a bijection on 2k-bit numbers whatever its round function is; numbers beyond n are sent through
 again until they fall below it (cycle walking): a few times at most, since n is no less than a quarter of 4^k. A table
@@ -10,6 +10,11 @@ from __future__ import annotations
 import hashlib
 
 _ROUNDS = 4
+
+
+def seed_of(*parts: object) -> int:
+    """63 bits of anything that can be printed, for torch generators and `place_of`."""
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "little") >> 1
 
 
 def place_of(place: int, n: int, seed: int) -> int:

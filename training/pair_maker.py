@@ -13,7 +13,6 @@ Pixels; H height, W width.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections import Counter
@@ -30,7 +29,7 @@ from mirrorppr_core.fields import length
 
 from .dataset_spec import FORMAT_VERSION, DatasetSpec, code_version
 from .landmark_sources import landmark_source
-from .order import place_of
+from .order import place_of, seed_of
 from .portrait_folder import Portrait, PortraitFolder, Skipped
 from .recipes import PROFESSIONAL_BODY, Recipe, apply_recipe, can_do, draw_recipe, folds, operations_for, recipe_field
 from .shards import Sample
@@ -139,7 +138,7 @@ class PairMaker:
                 tally.pass_over(portrait.file, NO_OPERATION, "the joints that the operations move are not visible")
                 continue
             for draw in range(MOST_RECIPES):
-                generator = torch.Generator().manual_seed(_seed("recipe", self.spec.seed, index, number, draw))
+                generator = torch.Generator().manual_seed(seed_of("recipe", self.spec.seed, index, number, draw))
                 recipe = draw_recipe(generator, possible, max_steps=self.spec.max_steps, mode=self.spec.mode)
                 made = _retouched(portrait, recipe)
                 if isinstance(made, _Retouched):
@@ -156,8 +155,8 @@ class PairMaker:
     def _portrait_number(self, group: int, attempt: int) -> int:
         n = len(self.folder)
         if attempt == 0:
-            return place_of(group % n, n, _seed("pass", self.spec.seed, group // n))
-        return place_of(attempt - 1, n, _seed("instead", self.spec.seed, group))
+            return place_of(group % n, n, seed_of("pass", self.spec.seed, group // n))
+        return place_of(attempt - 1, n, seed_of("instead", self.spec.seed, group))
 
     def _prepared(self, number: int) -> _Prepared | Skipped:
         if number in self._skipped:
@@ -258,11 +257,6 @@ def _npy(field: Field) -> bytes:
     stream = io.BytesIO()
     np.save(stream, field.displacement[0].half().numpy(), allow_pickle=False)
     return stream.getvalue()
-
-
-def _seed(*parts: object) -> int:
-    """63 bits from anything that can be printed."""
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "little") >> 1
 
 
 def _sorted(counts: Counter[str]) -> dict[str, int]:

@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+_RATE_SHARE = 0.2
 _LEAST_FALL = 1e-3  # share of the first loss; noise and times are fixed, so any fall is learning
 _COPIES = 4  # of the trained parameters: gradient, two moments, average
 _STORED = 4  # of them in a checkpoint: weights, average, two moments
@@ -89,7 +90,8 @@ def overfit_one_batch(
     and when memory does not suffice.
     """
     before = {name: p.detach().clone() for name, p in trainable.items()}
-    optimizer = torch.optim.AdamW(trainable.values(), lr=learning_rate, weight_decay=0.0)
+    # A stage starts slowly too; at its full rate the first steps from zero weights may overshoot.
+    optimizer = torch.optim.AdamW(trainable.values(), lr=_RATE_SHARE * learning_rate, weight_decay=0.0)
     losses = []
     try:
         for _ in range(steps + 1):
@@ -110,7 +112,7 @@ def overfit_one_batch(
     if not first - last > _LEAST_FALL * abs(first):
         raise PreflightError(
             f"pre-flight: the loss on one repeated batch went from {first:.5g} to {last:.5g} in {steps} steps at "
-            f"learning rate {learning_rate:g}; it must fall. Check the data and what is trainable, or try another "
-            "learning rate. --set loop.preflight_steps=0 leaves this test out."
+            f"a fifth of the learning rate {learning_rate:g}; it must fall. Check the data and what is trainable, or "
+            "try another learning rate. --set loop.preflight_steps=0 leaves this test out."
         )
     return first, last

@@ -1,8 +1,8 @@
 """Presets: everything one training run needs, under a name, and how a person changes it.
 
     tiny        all of Mini's stages on drawn faces, in seconds: tests and rehearsals
-    mini-face   the bundled Mini: the eight LLW operations
-    mini-pro    the same, then professional face operations
+    mini-face   the bundled Mini: LLW and professional operations of the face
+    mini-pro    the same, its last stage longer and mostly on professional operations
     qwen-face, qwen-pro    the paper's stages on Qwen-Image-Edit with LoRA
 
 A preset is a function that returns a frozen Preset. `--set stages.joint.steps=500` and a YAML file with `base: NAME`
@@ -93,9 +93,10 @@ def tiny() -> Preset:
         mae=MAEConfig(image_size=64, width=16, depth=1, heads=2),
         rformer=RFormerConfig(num_queries=4, width=16, depth=1, heads=2),
         connector=ConnectorConfig(width=16, depth=1, heads=2, output=16),
-        dit=DiTConfig(depth=1, heads=2, head_dim=12, text_width=16, rope_axes=(4, 4, 4), grid=4, stem_channels=4),
+        dit=DiTConfig(depth=1, heads=2, head_dim=12, text_width=16, rope_axes=(4, 4, 4), grid=4, stem_channels=4,
+                      geometry_codes=8, adaptation_width=16, basis_fields=6),
         lora=LoRAConfig(rank=2, alpha=2),
-    )
+    )  # fmt: skip
     return Preset(
         name="tiny",
         engine="mini",

@@ -15,7 +15,6 @@ number alone, and told in `skipped`. So order, shards and resuming are arithmeti
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -28,7 +27,7 @@ from mirrorppr_core.fields import changed_mask, jacobian_determinant, length
 from mirrorppr_core.professional import LEAST_VISIBILITY
 
 from .augment import AugmentConfig, View, draw_view, see, see_motion, source_of
-from .order import place_of
+from .order import place_of, seed_of
 from .photometry import Look, PhotometricConfig, apply_look, draw_look
 from .portrait_folder import Portrait, Skipped
 from .recipe_fields import Motion, motion_through
@@ -125,7 +124,9 @@ class Quadruplets(Dataset):
         if length is not None and length < 1:
             raise ValueError(f"length={length}: use 1 or more, or None for a set without end")
         self.portraits, self.config, self.seed, self.length = portraits, config, seed, length
-        self._unusable: dict[int, Skipped] = {}  # only saves reading them again
+        # What is known of portraits once they were read; only saves reading them again.
+        self._unusable: dict[int, Skipped] = {}
+        self._identities: dict[int, str] = {}
 
     @property
     def exemplar_size(self) -> tuple[int, int]:
@@ -176,15 +177,17 @@ class Quadruplets(Dataset):
         n = len(self.portraits)
         cross, draw = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
         if choice == 0:
-            number = place_of(index % n, n, _hash(self.seed, "pass", index // n))
+            number = place_of(index % n, n, seed_of(self.seed, "pass", index // n))
         else:
             number = min(int(draw * n), n - 1)
         first = self._read(number, skipped)
         if first is None or cross >= self.config.cross_identity:
             return first and (first, first)
         start = int(torch.randint(n, (), generator=generator))
-        for other in range(start, start + n):
-            second = self._read(other % n, skipped)
+        for other in (number % n for number in range(start, start + n)):
+            if self._identities.get(other) == first.identity:
+                continue
+            second = self._read(other, skipped)
             if second is not None and second.identity != first.identity:
                 return first, second
         return first, first  # there is only one person here
@@ -195,6 +198,7 @@ class Quadruplets(Dataset):
             self._unusable[number] = found
             skipped.append((found.file, found.reason))
             return None
+        self._identities[number] = found.identity
         return found
 
     def _make(self, generator: torch.Generator, pair: tuple[Portrait, Portrait], possible: tuple[str, ...]):
@@ -328,9 +332,4 @@ def _grown(points: Tensor, margin: float) -> tuple[float, float, float, float]:
 
 
 def _generator(*parts: object) -> torch.Generator:
-    return torch.Generator().manual_seed(_hash(*parts))
-
-
-def _hash(*parts: object) -> int:
-    """63 bits of anything that can be printed."""
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "little") >> 1
+    return torch.Generator().manual_seed(seed_of(*parts))

@@ -56,7 +56,8 @@ class Step:
     side: str = "both"
 
     def __post_init__(self) -> None:
-        operations_named(self.operation)
+        if self.operation not in ALL_OPERATIONS:  # the name of a group is none
+            raise ValueError(f"unknown operation {self.operation!r}: use one of {', '.join(ALL_OPERATIONS)}")
         if not -100 <= self.strength <= 100:
             raise ValueError(f"strength={self.strength} of {self.operation}: use -100 to 100 percent")
         if self.side not in SIDES:
@@ -117,8 +118,8 @@ def operations_named(text: str) -> tuple[str, ...]:
     unknown = [name for name in names if name not in ALL_OPERATIONS]
     if unknown or not names:
         raise ValueError(
-            f"unknown operation {', '.join(map(repr, unknown or [text]))}: use {', '.join(GROUPS)}, or names from "
-            f"{', '.join(ALL_OPERATIONS)}"
+            f"unknown operation {', '.join(map(repr, unknown or [text]))}: use {', '.join(GROUPS)} (one, and alone), "
+            f"or names from {', '.join(ALL_OPERATIONS)}"
         )
     return tuple(dict.fromkeys(names))
 

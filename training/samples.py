@@ -1,13 +1,14 @@
 """Training samples in the canonical view: the same operation on two faces, with the noise the product will meet.
 
-    operation (LLW sequence and / or a random part operation)  ->  motion on exemplar A, motion on query B
+    operation (named ones and / or a random part operation)  ->  motion on exemplar A, motion on query B
     A's motion is then blurred, gated and perturbed as a measured one is; both faces get landmark noise.
 
-LLW gives the method's eight operations exactly; *part operations* are ours: a random affine move of a random part
-(brow, lid, jaw, chin ...), expressed in units of that part, with a random soft reach. They teach the network what
-retouching operations have in common, so that it does not only know eight. Simulation gives true cross-identity
-pairs; a share of the samples uses one identity for both (the paper's self-augmentation).
-Shapes: B batch, N cells a side, K landmarks.
+Named operations are the method's eight of LLW and the professional ones of the face. *Part operations* are ours: a
+random affine move of a random part (brow, lid, jaw, chin ...), expressed in units of that part, with a random soft
+reach. They teach the network what retouching operations have in common, so that it does not only know the named
+ones. Simulation gives true cross-identity pairs; a share of the samples uses one identity for both (the paper's
+self-augmentation).
+Shapes: B batch, N cells a side, K landmarks, O named operations.
 """
 
 from __future__ import annotations
@@ -33,7 +34,11 @@ from mirrorppr_core.landmarks import (
 from mirrorppr_core.views import CanonicalView
 from mirrorppr_core.warping import OPERATIONS
 
-from .portraits import FaceSet
+from .portraits import PROFESSIONAL_FACE, PROFESSIONAL_ROWS, FaceSet
+
+# A sample says which operations it holds by their place in this list plus one; 0 is none, UNNAMED a part operation.
+NAMED = (*OPERATIONS, *PROFESSIONAL_FACE)
+UNNAMED = len(NAMED) + 1
 
 
 def _rows(*mesh_indices: int) -> tuple[int, ...]:
@@ -65,14 +70,18 @@ _WEAKEST_CELLS = 0.25  # part operations are at least so strong; 2 pixels at an 
 class Batch:
     """One training batch, all in cells.
 
-    copied: exemplar's measured motion.  target: the query's true motion.  shapes and clean pixels of both faces.
-    operation: (B, 3) LLW index + 1 of up to three steps, 0 = none, O + 1 = part operation.  strength: (B, 3), -1 to 1.
+    copied: exemplar's measured motion.  target: the query's true motion.  shapes, landmarks (B, K, 2) and clean
+    pixels of both faces.
+    operation: (B, 3) index into NAMED + 1 of up to three steps, 0 = none, UNNAMED = part operation.
+    strength: (B, 3, 2), -1 to 1, of the person's right and left side.
     """
 
     copied: Tensor
     target: Tensor
     exemplar_shape: Tensor
     query_shape: Tensor
+    exemplar_points: Tensor
+    query_points: Tensor
     exemplar_pixels: Tensor
     exemplar_after: Tensor
     query_pixels: Tensor
@@ -84,10 +93,30 @@ class Batch:
 class SampleConfig:
     """How samples are drawn."""
 
-    same_identity: float = 0.15  # share of self-augmented samples
-    part_share: float = 0.3  # share of samples that get a part operation on top; those without an LLW step always do
     landmark_noise: float = 0.018  # of the eye distance, mean error of each of both faces
     eye_distance_cells: float = 16.0
+    same_identity: float = 0.15  # share of self-augmented samples
+    professional_share: float = 0.4  # of the named operations; the rest are LLW's
+    one_sided: float = 0.4  # share of paired professional operations that move one side only
+    part_share: float = 0.2  # share of samples that get a part operation on top; those without a named one always do
+    leave_out: tuple[str, ...] = ()  # named operations that are never drawn: for leave-one-out studies
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.leave_out if name not in NAMED]
+        if unknown:
+            raise ValueError(f"leave_out={unknown}: no such operation; names are {', '.join(NAMED)}")
+
+    @property
+    def odds(self) -> Tensor:
+        """(O,) chances of the named operations."""
+        llw, professional = len(OPERATIONS), len(PROFESSIONAL_FACE)
+        odds = torch.cat(
+            [
+                torch.full((llw,), (1 - self.professional_share) / llw),
+                torch.full((professional,), self.professional_share / professional),
+            ]
+        )
+        return odds * torch.tensor([name not in self.leave_out for name in NAMED])
 
 
 class Sampler:
@@ -100,20 +129,22 @@ class Sampler:
         for row, points in enumerate(PARTS.values()):
             self.parts[row, list(points)] = True
         self.sided = torch.tensor([name in _SIDED for name in PARTS])
+        self.paired = torch.tensor([len(PROFESSIONAL_ROWS.get(name, ())) == 2 for name in NAMED])
 
-    def batch(self, step: int, size: int) -> Batch:
+    def batch(self, step: int, size: int, *, pixels: bool = True) -> Batch:
+        """pixels: False leaves the pictures out (zero), for stages that only see geometry: several times faster."""
         g = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         a = torch.multinomial(self.faces.weight, size, replacement=True, generator=g)
         b = torch.multinomial(self.faces.weight, size, replacement=True, generator=g)
         b = torch.where(_rand(g, size) < self.config.same_identity, a, b)
         flip = _rand(g, 2, size) < 0.5
-        llw, operation, strength = self._draw_llw(g, size)
-        motion = [self._llw_motion(i, f, llw) for i, f in ((a, flip[0]), (b, flip[1]))]
+        operation, strength = self._draw_named(g, size)
+        motion = [self._named_motion(i, f, operation, strength) for i, f in ((a, flip[0]), (b, flip[1]))]
         # Some LLW operations fold some faces at full strength; no sample shows that. One factor for both faces.
         safe = torch.minimum(_fold_limit(motion[0], signed=True), _fold_limit(motion[1], signed=True))
-        motion, strength = [m * safe.view(-1, 1, 1, 1) for m in motion], strength * safe[:, None]
+        motion, strength = [m * safe.view(-1, 1, 1, 1) for m in motion], strength * safe[:, None, None]
         part = _rand(g, size) < self.config.part_share
-        # A sample needs an operation: those without an LLW step get a part operation.
+        # A sample needs an operation: those without a named one get a part operation.
         part = part | (operation == 0).all(1)
         recipe = self._draw_part(g, size)
         shapes = [_flip_field(self.faces.shapes[i], f) for i, f in ((a, flip[0]), (b, flip[1]))]
@@ -124,46 +155,59 @@ class Sampler:
         strongest = torch.maximum(*(length(m).flatten(1).amax(1) for m in moved))
         limit = limit * (_WEAKEST_CELLS / strongest.clamp(min=1e-3)).clamp(min=1) * part.float()
         exemplar, query = (m + limit.view(-1, 1, 1, 1) * p for m, p in zip(motion, moved, strict=True))
-        operation[part, 2], strength[part, 2] = len(OPERATIONS) + 1, 1.0
+        operation[part, 2], strength[part, 2] = UNNAMED, 1.0
 
-        noise = [self._landmark_noise(g, size) for _ in range(2)]
-        pixels = [_flip_pixels(self.faces.pixels[i], f) for i, f in ((a, flip[0]), (b, flip[1]))]
-        after = warp_view(pixels[0], exemplar)
+        point_noise = [self._landmark_noise(g, size) for _ in range(2)]
+        noise = [self._shape_noise(p) for p in point_noise]
+        copied, target = self._measured(g, _shift(exemplar, noise[0])), _shift(query, noise[1])
+        before = after = seen = torch.zeros(size, 3, 1, 1)
+        if pixels:
+            clean = [_flip_pixels(self.faces.pixels[i], f) for i, f in ((a, flip[0]), (b, flip[1]))]
+            before, after = (warp_view(p, noise[0]) for p in (clean[0], warp_view(clean[0], exemplar)))
+            seen = _recolour(g, warp_view(clean[1], noise[1]))
         return Batch(
-            copied=self._measured(g, _shift(exemplar, noise[0])),
-            target=_shift(query, noise[1]),
+            copied=copied,
+            target=target,
             exemplar_shape=shapes[0] + noise[0],
             query_shape=shapes[1] + noise[1],
-            exemplar_pixels=warp_view(pixels[0], noise[0]),
-            exemplar_after=warp_view(after, noise[0]),
-            query_pixels=_recolour(g, warp_view(pixels[1], noise[1])),
+            exemplar_points=points[0] + point_noise[0],
+            query_points=points[1] + point_noise[1],
+            exemplar_pixels=before,
+            exemplar_after=after,
+            query_pixels=seen,
             operation=operation,
             strength=strength,
         )
 
-    def _draw_llw(self, g: torch.Generator, size: int) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, O) strengths of the LLW operations, and the first two as operation and strength columns."""
-        count = torch.multinomial(torch.tensor([0.3, 0.45, 0.25]), size, replacement=True, generator=g)
-        order = _rand(g, size, len(OPERATIONS)).argsort(1)[:, :2]
+    def _draw_named(self, g: torch.Generator, size: int) -> tuple[Tensor, Tensor]:
+        """Up to two named operations: columns (B, 3) of operation and (B, 3, 2) of strength; the third stays empty."""
+        count = torch.multinomial(torch.tensor([0.2, 0.5, 0.3]), size, replacement=True, generator=g)
+        drawn = torch.multinomial(self.config.odds.expand(size, -1), 2, generator=g)
         sign = torch.where(_rand(g, size, 2) < 0.5, -1.0, 1.0)
-        amount = sign * (0.3 + 0.7 * _rand(g, size, 2))
+        amount = (sign * (0.3 + 0.7 * _rand(g, size, 2)))[..., None].repeat(1, 1, 2)
+        one_sided = (_rand(g, size, 2) < self.config.one_sided) & self.paired[drawn]
+        quiet = torch.randint(2, (size, 2), generator=g)
+        amount.scatter_(2, quiet[..., None], torch.where(one_sided, 0.0, amount[..., 0])[..., None])
         used = torch.arange(2)[None] < count[:, None]
-        strengths = torch.zeros(size, len(OPERATIONS)).scatter_(1, order, amount * used)
-        operation = torch.zeros(size, 3, dtype=torch.long)
-        operation[:, :2] = (order + 1) * used
-        strength = torch.zeros(size, 3)
-        strength[:, :2] = amount * used
-        return strengths, operation, strength
+        operation, strength = torch.zeros(size, 3, dtype=torch.long), torch.zeros(size, 3, 2)
+        operation[:, :2] = (drawn + 1) * used
+        strength[:, :2] = amount * used[..., None]
+        return operation, strength
 
-    def _llw_motion(self, rows: Tensor, flip: Tensor, strengths: Tensor) -> Tensor:
-        """Sum of the tabulated operations; between 0, 50 and 100 the motion is a parabola through the table."""
+    def _named_motion(self, rows: Tensor, flip: Tensor, operation: Tensor, strength: Tensor) -> Tensor:
+        """Sum of the tabulated operations, (B, 2, N, N)."""
         total = torch.zeros(len(rows), *self.faces.shapes.shape[1:])
-        for n, o in strengths.nonzero().tolist():
-            s = float(strengths[n, o])
-            half, full = (2, 3) if s > 0 else (1, 0)
-            table = self.faces.llw[rows[n], o]
-            x = abs(s)
-            total[n] += (4 * x * (1 - x)) * table[half].float() + x * (2 * x - 1) * table[full].float()
+        for n, column in operation[:, :2].nonzero().tolist():
+            name, sides = NAMED[int(operation[n, column]) - 1], strength[n, column].tolist()
+            if name in PROFESSIONAL_ROWS:
+                # On a mirrored face the person's right is the portrait's left.
+                for row, s in zip(PROFESSIONAL_ROWS[name], reversed(sides) if flip[n] else sides, strict=False):
+                    total[n] += s * self.faces.professional[rows[n], row].float()
+            else:  # between 0, 50 and 100 an LLW motion is a parabola through the table
+                table, s = self.faces.llw[rows[n], list(OPERATIONS).index(name)], sides[0]
+                half, full = (2, 3) if s > 0 else (1, 0)
+                x = abs(s)
+                total[n] += (4 * x * (1 - x)) * table[half].float() + x * (2 * x - 1) * table[full].float()
         return _flip_field(total, flip)
 
     def _draw_part(self, g: torch.Generator, size: int) -> dict[str, Tensor]:
@@ -208,16 +252,18 @@ class Sampler:
         return -weight * move
 
     def _landmark_noise(self, g: torch.Generator, size: int) -> Tensor:
-        """Shape error (B, 2, N, N) of a locator: errors of neighbouring points go together."""
+        """Error (B, K, 2) of a locator, in cells: errors of neighbouring points go together."""
         k = len(FACE_POINTS)
         noise = torch.randn(size, k, 2, generator=g)
         parts = torch.randn(size, len(PARTS), 2, generator=g)
         membership = self.parts.float() / self.parts.float().sum(0).clamp(min=1)
         noise = 0.6 * noise + torch.einsum("pk,bpd->bkd", membership, parts)
         level = self.config.landmark_noise * self.config.eye_distance_cells * (0.3 + 1.2 * _rand(g, size, 1, 1))
-        noise = noise / noise.norm(dim=-1).mean(1)[:, None, None] * level
+        return noise / noise.norm(dim=-1).mean(1)[:, None, None] * level
+
+    def _shape_noise(self, noise: Tensor) -> Tensor:
         n = self.faces.shapes.shape[-1]
-        return torch.einsum("nk,bkd->bdn", self.spline, noise).reshape(size, 2, n, n)
+        return torch.einsum("nk,bkd->bdn", self.spline, noise).reshape(len(noise), 2, n, n)
 
     def _measured(self, g: torch.Generator, motion: Tensor) -> Tensor:
         """What dense motion estimation would have returned: a little smoother, gated, with slow errors."""

@@ -21,6 +21,12 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 BLOCK = 512  # bytes; tar pads everything to it
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -95,11 +101,21 @@ def finished(folder: Path, name: str) -> dict | None:
 
 
 def remove_leftovers(folder: Path, name: str = "") -> list[str]:
-    """Delete what killed processes left of one shard, or of everything. Returns the names."""
-    leftovers = sorted(folder.glob(f".{name}.*.part" if name else ".*.part"))
-    for path in leftovers:
-        path.unlink(missing_ok=True)
-    return [path.name for path in leftovers]
+    """Delete what killed processes left of one shard, or of everything; not what others are writing now.
+
+    Returns the names.
+    """
+    removed = []
+    for path in sorted(folder.glob(f".{name}.*.part" if name else ".*.part")):
+        try:
+            with open(path, "r+b") as stream:
+                abandoned = _lock(stream)
+            if abandoned:  # closed by now: Windows deletes no open files
+                path.unlink()
+                removed.append(path.name)
+        except FileNotFoundError:
+            pass  # took its place, or was removed by another run
+    return removed
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -133,6 +149,7 @@ class _replacing:
 
     def __enter__(self) -> _replacing:
         self.stream = open(self.temporary, "xb")
+        _lock(self.stream)
         return self
 
     def write(self, block: bytes) -> None:
@@ -153,6 +170,21 @@ class _replacing:
             except OSError:
                 pass
             self.temporary.unlink(missing_ok=True)
+
+
+def _lock(stream: BinaryIO) -> bool:
+    """Mark a file as being written; False where another open file has done so. A process that dies leaves no mark.
+
+    Windows and some network disks know no such locks; nothing is marked there.
+    """
+    try:
+        if fcntl is not None:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _sync_folder(folder: Path) -> None:

@@ -12,8 +12,6 @@ pixels up to resampling and is a far stronger signal on a small machine. Shapes:
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from mirrorppr_core.codecs import FieldCodec, motion_scale
@@ -26,11 +24,11 @@ from mirrorppr_core.lora import inject
 from mirrorppr_core.mae import MAEEncoder, normalise, sincos_positions, to_patches
 from mirrorppr_core.rformer import RFormer
 from mirrorppr_core.vit import ViTEncoder, initialise
-from mirrorppr_core.warping import OPERATIONS
 
-from .samples import Batch
+from .samples import NAMED, UNNAMED, Batch
 
 HIDDEN_SHARE = 0.75
+_PURE_NOISE = 0.8  # share of samples at t = 1: elsewhere the noisy field gives part of the answer away
 
 
 class EncoderStage(nn.Module):
@@ -55,93 +53,118 @@ class EncoderStage(nn.Module):
         target = (target - target.mean(-1, keepdim=True)) / deviation
         patches = self.mae.embed(image)
         count, length = patches.shape[:2]
-        order = torch.rand(count, length, generator=generator).argsort(1)
+        order = torch.rand(count, length, generator=generator).argsort(1).to(image.device)
         keep = order[:, : int(length * (1 - HIDDEN_SHARE))]
         visible = torch.take_along_dim(patches, keep[..., None], dim=1)
         seen = self.decoder_embed(self.mae.encode(visible)[:, 1:])
-        full = self.mask_token.expand(count, length, -1).scatter(1, keep[..., None].expand_as(seen), seen)
+        empty = self.mask_token.to(seen.dtype).expand(count, length, -1)
+        full = empty.scatter(1, keep[..., None].expand_as(seen), seen)
         rebuilt = self.predict(self.decoder(full + self.positions[:, 1:]))
-        hidden = torch.ones(count, length).scatter(1, keep, 0.0)
+        hidden = torch.ones_like(rebuilt[..., 0]).scatter(1, keep, 0.0)
         error = (rebuilt - target).square().mean(-1)
         return (error * hidden).sum() / hidden.sum(), {}
 
 
 class NamedOperations(nn.Module):
-    """Operation names and strengths as text tokens (B, 3, text_width). Row 0 is 'none', the last 'unnamed'."""
+    """Operation names and strengths of both sides as text tokens (B, 3, text_width). Row 0 is 'none', the last
+    'unnamed'."""
 
     def __init__(self, width: int):
         super().__init__()
-        self.name = nn.Embedding(len(OPERATIONS) + 2, width)
-        self.strength = nn.Embedding(len(OPERATIONS) + 2, 2 * width)
+        self.name = nn.Embedding(len(NAMED) + 2, width)
+        self.strength = nn.Embedding(len(NAMED) + 2, 4 * width)
 
     def forward(self, operation: Tensor, strength: Tensor) -> Tensor:
-        plus, minus = self.strength(operation).chunk(2, dim=-1)
-        s = strength[..., None]
-        return self.name(operation) + plus * s.clamp(min=0) + minus * (-s).clamp(min=0)
+        amounts = torch.cat([strength.clamp(min=0), (-strength).clamp(min=0)], dim=-1)  # (B, 3, 4)
+        moves = self.strength(operation).unflatten(-1, (4, -1))
+        return self.name(operation) + (amounts[..., None] * moves).sum(-2)
+
+    def masked(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """The tokens of a batch, a third of it unnamed: there the copied motion must do."""
+        unnamed = torch.rand(len(batch.target), 1, generator=generator).to(batch.strength.device) < 0.33
+        operation = torch.where(unnamed, torch.full_like(batch.operation, UNNAMED), batch.operation)
+        return self(operation, batch.strength * ~unnamed[..., None])
+
+
+class GeometryStage(nn.Module):
+    """The adaptation alone learns how named operations differ from face to face; no pixels, no noise, no DiT.
+
+    Many times cheaper than the whole network, so it sees a million pairs where the backbone could see a tenth.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.field_dit = FieldDiT(config).requires_grad_(False)
+        for module in self.field_dit.adaptation_modules().values():
+            module.requires_grad_(True)
+        self.field_dit.basis.requires_grad_(True)
+        self.names = NamedOperations(config.dit.text_width)
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        text = self.names.masked(batch, generator)
+        scale = motion_scale(batch.copied)
+        condition = condition_of(batch, FieldCodec().encode(batch.copied, scale))
+        return relative_loss(self.field_dit.without_dit(condition, text), batch, scale)
 
 
 class BackboneStage(nn.Module):
     """Flow matching over fields, conditioned on named operations. The MAE is frozen."""
 
-    def __init__(self, config: ModelConfig, mae: MAEEncoder):
+    def __init__(self, config: ModelConfig, mae: MAEEncoder, field_dit: FieldDiT):
         super().__init__()
         self.mae = mae.requires_grad_(False)
-        self.field_dit = FieldDiT(config)
+        self.field_dit = field_dit
         self.names = NamedOperations(config.dit.text_width)
 
     def forward(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        size = len(batch.target)
-        # A third of the samples are unnamed, a tenth have no motion to copy: each cue must work alone.
-        unnamed = torch.rand(size, 1, generator=generator) < 0.33
-        # (Part operations have no name, so hiding their motion would leave nothing to go by.)
-        nameable = (batch.operation <= len(OPERATIONS)).all(1, keepdim=True) & ~unnamed
-        blind = ((torch.rand(size, 1, generator=generator) < 0.1) & nameable)[..., None, None]
-        operation = torch.where(unnamed, torch.full_like(batch.operation, len(OPERATIONS) + 1), batch.operation)
-        text = self.names(operation, batch.strength * ~unnamed)
-        return field_loss(self.field_dit, batch, text, self.mae, generator, hide_copied=blind)
+        return field_loss(self.field_dit, batch, self.names.masked(batch, generator), self.mae, generator)
 
 
 class ReconstructionHead(nn.Module):
-    """Stage I's throw-away half: operation tokens -> one token, added to the query's patches -> decoder -> field."""
+    """Stage I's throw-away half: operation tokens -> one token, times the query's proportions -> mixture of fields.
 
-    def __init__(self, config: ModelConfig):
+    The paper adds the one token to the query's patches and decodes pixels with a ViT. Here it meets the query's
+    proportions in a product, as in the field network, and the fields are the backbone's basis.
+    """
+
+    def __init__(self, config: ModelConfig, field_dit: FieldDiT):
         super().__init__()
-        width, self.grid = config.mae.width, config.mae.grid
-        self.patch = config.view.size // self.grid
+        width = config.dit.adaptation_width
+        self.field_dit = field_dit.requires_grad_(False)  # its distance code and basis fields
         self.to_one = nn.Sequential(
-            nn.Linear(config.rformer.num_queries * config.rformer.width, 2 * width),
-            nn.GELU(),
-            nn.Linear(2 * width, width),
+            nn.Linear(config.rformer.num_queries * config.rformer.width, width),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(width, width),
         )
-        self.shape_in = nn.Linear(2 * self.patch**2, width)
-        self.register_buffer("positions", sincos_positions(self.grid, width)[:, 1:], persistent=False)
-        self.decoder = ViTEncoder(width, config.mae.heads, 2)
-        self.predict = nn.Linear(width, 2 * self.patch**2)
-        initialise(self.decoder)
+        self.geometry_in = nn.Linear(config.dit.geometry_codes, width)
+        self.mix = nn.Sequential(nn.Linear(width, width), nn.GELU(approximate="tanh"), nn.Linear(width, width))
+        self.synthesis = nn.Linear(width, config.dit.basis_fields)
 
-    def forward(self, tokens: Tensor, features: Tensor, shape: Tensor) -> Tensor:
-        cells = rearrange(shape, "b c (h p) (w q) -> b (h w) (c p q)", p=self.patch, q=self.patch)
-        one = self.to_one(tokens.flatten(1))[:, None]
-        out = self.predict(self.decoder(features + self.shape_in(cells) + self.positions + one))
-        return F.pixel_shuffle(out.transpose(1, 2).unflatten(2, (self.grid, self.grid)), self.patch)
+    def forward(self, tokens: Tensor, query_points: Tensor) -> Tensor:
+        """tokens: (B, Q, D), query_points: (B, K, 2).  Returns x_0 (B, 2, N, N)."""
+        faces = self.geometry_in(self.field_dit.code(query_points))
+        product = (1 + faces) * torch.tanh(self.to_one(tokens.flatten(1)))
+        weights = self.synthesis(product + self.mix(product))
+        return torch.einsum("bk,kchw->bchw", weights, self.field_dit.basis)
 
 
 class ExtractorStage(nn.Module):
     """Stage I: the R-Former must say in its tokens what happened, for another face to repeat it."""
 
-    def __init__(self, config: ModelConfig, mae: MAEEncoder):
+    def __init__(self, config: ModelConfig, mae: MAEEncoder, field_dit: FieldDiT):
         super().__init__()
         self.mae = mae.requires_grad_(False)
         self.rformer = RFormer(config)
-        self.head = ReconstructionHead(config)
+        self.head = ReconstructionHead(config, field_dit)
 
     def forward(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         scale = motion_scale(batch.copied)
         tokens = extract_tokens(self.rformer, self.mae, batch, scale)
-        with torch.no_grad():
-            features = self.mae(batch.query_pixels)
-        predicted = self.head(tokens, features, batch.query_shape)
-        return relative_loss(predicted, batch, scale)
+        predicted = self.head(tokens, batch.query_points)
+        # Squares, as in the paper's reconstruction: distances pull towards the zero field while tokens say little.
+        target = FieldCodec().encode(batch.target, scale)
+        missed = (predicted - target).square().mean((1, 2, 3)) / target.square().mean((1, 2, 3)).clamp(min=1e-4)
+        return missed.mean(), relative_loss(predicted, batch, scale)[1]
 
 
 class JointStage(nn.Module):
@@ -174,27 +197,30 @@ def field_loss(
     text: Tensor,
     mae: MAEEncoder,
     generator: torch.Generator,
-    *,
-    hide_copied: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
     """Flow matching with a clean-field prediction: draw t towards noise, where the answer must come from the cues."""
     codec, scale = FieldCodec(), motion_scale(batch.copied)
-    size = len(batch.target)
+    size, device = len(batch.target), batch.target.device
     with torch.no_grad():
         features = mae(batch.query_pixels)
-    t = torch.where(
-        torch.rand(size, generator=generator) < 0.5, torch.ones(size), torch.rand(size, generator=generator).sqrt()
-    )
-    noise = torch.randn(batch.target.shape, generator=generator)
+    pure = torch.rand(size, generator=generator) < _PURE_NOISE
+    t = torch.where(pure, 1.0, torch.rand(size, generator=generator).sqrt()).to(device)
+    noise = torch.randn(batch.target.shape, generator=generator).to(device)
     noisy = interpolate(codec.encode(batch.target, scale), noise, t)
     copied = codec.encode(batch.copied, scale)
-    if hide_copied is not None:
-        copied = copied * ~hide_copied
-    condition = FieldCondition(
-        copied=copied, query_shape=batch.query_shape, exemplar_shape=batch.exemplar_shape, features=features
-    )
-    predicted = field_dit(noisy=noisy, condition=condition, tokens=text, t=t)
+    predicted = field_dit(noisy=noisy, condition=condition_of(batch, copied, features), tokens=text, t=t)
     return relative_loss(predicted, batch, scale)
+
+
+def condition_of(batch: Batch, copied: Tensor, features: Tensor | None = None) -> FieldCondition:
+    return FieldCondition(
+        copied=copied,
+        query_shape=batch.query_shape,
+        exemplar_shape=batch.exemplar_shape,
+        query_points=batch.query_points,
+        exemplar_points=batch.exemplar_points,
+        features=features,
+    )
 
 
 def relative_loss(predicted: Tensor, batch: Batch, scale: Tensor) -> tuple[Tensor, dict[str, float]]:

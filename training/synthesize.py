@@ -91,9 +91,12 @@ def _answers(options: argparse.Namespace, task: partial, numbers: list[int]) -> 
 
 def _check_room(maker: PairMaker, numbers: list[int], out: Path) -> None:
     """Make a few pairs. Raises ValueError where the disk cannot hold all, and NothingUsable where none can be made."""
-    indices = maker.spec.indices(numbers[0])[:_PROBED]
+    spec = maker.spec
+    pairs = sum(len(spec.indices(number)) for number in numbers)
+    # Spread over all pairs: neighbours are of one portrait.
+    places = sorted({count * pairs // _PROBED for count in range(_PROBED)})
+    indices = [spec.indices(numbers[place // spec.shard_size])[place % spec.shard_size] for place in places]
     size = sum(len(sample_bytes(maker.make(index, Tally()))) for index in indices) / len(indices)
-    pairs = sum(len(maker.spec.indices(number)) for number in numbers)
     free = shutil.disk_usage(out).free
     if pairs * size * _ROOM > free:
         raise ValueError(
