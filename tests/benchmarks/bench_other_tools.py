@@ -1,0 +1,94 @@
+"""How well Mini repeats operations that it was not trained on in this form: other tools' versions of them.
+
+    python tests/benchmarks/bench_other_tools.py --portraits DIR [--cases 44] [--weights SET]
+
+Every tool has its own field for "wider eyes". Here each professional operation of the face gets windows 0.7 or 1.4
+times as wide as the ones in training, on exemplar and query alike; the query's own field is the truth. Columns: Mini,
+and the exemplar's motion carried over without the network. People are from the eval split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mirrorppr_core import professional  # noqa: E402
+from mirrorppr_core.apply import Field, apply_field  # noqa: E402
+from mirrorppr_core.editor import RetouchConfig  # noqa: E402
+from mirrorppr_core.extractor import Exemplar  # noqa: E402
+from mirrorppr_core.fields import length  # noqa: E402
+from mirrorppr_core.landmarks import load_landmarks  # noqa: E402
+from mirrorppr_core.pipeline import MirrorPPR  # noqa: E402
+from training.intervals import mean_interval  # noqa: E402
+from training.portraits import PROFESSIONAL_FACE, load_picture  # noqa: E402
+
+_WIDTHS = (0.7, 1.4)
+_NARROW_AMOUNT = 0.6  # narrower windows fold at less strength
+_LEAST_PX = 0.8  # longest motion of a case
+
+
+def displacement(name: str, width: float, strength: float, mesh: Tensor, size: tuple[int, int]) -> Tensor:
+    """The operation with windows `width` times as wide, (1, 2, H, W)."""
+    known = professional.OPERATIONS[name]
+    pushes = tuple(replace(p, reach=(width * p.reach[0], width * p.reach[1])) for p in known.pushes)
+    with patch.object(professional, "operation_named", lambda _: replace(known, pushes=pushes)):
+        return professional.professional_displacement(mesh, None, size, operation=name, strength=strength)
+
+
+def score(model: MirrorPPR, operation, query: Tensor, truth: Tensor, *, refine: bool) -> float:
+    """relEPE where the truth moves."""
+    made = model.retouch(query, operation, RetouchConfig(refine=refine, face="largest")).field.dense()
+    moves = length(truth) > max(0.1, 0.02 * float(length(truth).max()))
+    return float((length(made - truth) * moves).sum() / (length(truth) * moves).sum())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--portraits", type=Path, required=True, help="folder with eval/ and landmarks.npz")
+    parser.add_argument("--cases", type=int, default=44)
+    parser.add_argument("--weights", type=Path, help="a set's folder; the bundled one by default")
+    arguments = parser.parse_args()
+    model = MirrorPPR.from_folder(arguments.weights) if arguments.weights else MirrorPPR.bundled()
+    meshes = load_landmarks(str(arguments.portraits / "landmarks.npz"))
+    people, draw = sorted(file for file in meshes if file.startswith("eval/")), random.Random(7)
+    rows, refused, small = [], 0, 0
+    for number in range(arguments.cases):
+        name, width = PROFESSIONAL_FACE[number % len(PROFESSIONAL_FACE)], draw.choice(_WIDTHS)
+        strength = 100 * draw.choice((-1, 1)) * draw.uniform(0.6, 1.0) * (_NARROW_AMOUNT if width < 1 else 1)
+        files = draw.sample(people, 2)
+        before, query = (load_picture(arguments.portraits / file) for file in files)
+        made, truth = (
+            displacement(name, width, strength, meshes[file], tuple(photo.shape[-2:]))
+            for file, photo in zip(files, (before, query), strict=True)
+        )
+        if float(length(made).max()) < _LEAST_PX:
+            small += 1
+            continue
+        after = (apply_field(before, Field.from_dense(made)).clamp(0, 1) * 255).round() / 255
+        try:
+            operation = model.extract(Exemplar(before, after), face="largest")
+            scores = [score(model, operation, query, truth, refine=refine) for refine in (True, False)]
+        except ValueError as error:
+            print(f"refused: {files[0]} -> {files[1]}: {error}")
+            refused += 1
+            continue
+        rows.append((width, *scores))
+    print(f"{len(rows)} cases, {refused} refused, {small} left out (motion under {_LEAST_PX} px)\n")
+    print("| windows | cases | Mini, relEPE | copied motion, relEPE |\n|---|---|---|---|")
+    for label, widths in [*((f"x {w:g}", (w,)) for w in _WIDTHS), ("all", _WIDTHS)]:
+        chosen = torch.tensor([row[1:] for row in rows if row[0] in widths]).T.tolist()
+        cells = [mean_interval(column).text() for column in chosen]
+        print(f"| {label} | {len(chosen[0])} | {cells[0]} | {cells[1]} |")
+
+
+if __name__ == "__main__":
+    main()
