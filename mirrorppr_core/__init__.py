@@ -6,6 +6,7 @@
 
     locator.py       photo -> faces and landmarks               landmarks.py, locator_nets.py
     views.py         the canonical face view                    unfold.py     no motion folds the face
+    body.py          what moved beside the face                 body_view.py, body_bones.py, body_points.py, body_net.py
     motion.py        before + after -> measured motion          motion_solver.py, motion_clean.py
     fields.py        arithmetic of displacement                 apply.py      a Field on a large photo
 
