@@ -128,9 +128,11 @@ def test_the_field_is_linear_in_the_strength_and_negative_reverses(model, operat
 
 def test_the_strongest_retouch_hardly_folds_and_says_where_it_does(model, operation):
     strong = model.retouch(hopper(), operation, RetouchConfig(strength=2.0))
-    folded = int((jacobian_determinant(strong.field.dense()) <= 0).sum())
-    assert folded < 30 and strong.field.max_px > 10  # of a random network; cells are repaired, not single pixels
-    assert strong.notes == () if not folded else f"folds over itself at {folded} pixels" in strong.notes[0]
+    dense = strong.field.dense()
+    folded, moved = int((jacobian_determinant(dense) <= 0).sum()), int((dense != 0).any(1).sum())
+    # Of a random network, whose motions are wild; cells are repaired, not single pixels.
+    assert folded < 0.02 * moved and strong.field.max_px > 10
+    assert any(f"folds over itself at {folded} pixels" in note for note in strong.notes) == bool(folded)
 
 
 def test_a_motion_that_would_fold_is_softened_and_says_so(model, operation):
