@@ -384,4 +384,4 @@ def test_other_arguments_in_the_same_folder_are_refused_with_their_names(portrai
 def test_ray_that_is_not_installed_is_refused_with_the_way_to_get_it(portraits, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     message = refusal(capsys, *command(portraits, tmp_path, engine="ray"))
-    assert "mirrorppr[cluster]" in message and "--shard-id" in message
+    assert "pip install ray" in message and "--shard-id" in message

@@ -1,6 +1,6 @@
 """The curriculum as data: what each stage trains, from what, for how long and how fast.
 
-    0a encoder    0b geometry, backbone    I extractor    II joint on simulated, then on professional operations
+    0a encoder    0b geometry, backbone    I extractor    II joint on simulated, then also on professional operations
 
 Stages run in the order of their tuple; each starts from the results that `starts` names. A preset (presets.py) is such
 a tuple with its data and model. A step is a pure function of (seed, step, part), so a run can be stopped and resumed

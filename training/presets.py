@@ -2,7 +2,7 @@
 
     tiny        all of Mini's stages on drawn faces, in seconds: tests and rehearsals
     mini-face   the bundled Mini: LLW and professional operations of the face
-    mini-pro    the same, its last stage longer and mostly on professional operations
+    mini-pro    the same, its stage joint-pro longer and mostly on professional operations
     qwen-face, qwen-pro    the paper's stages on Qwen-Image-Edit with LoRA
 
 A preset is a function that returns a frozen Preset. `--set stages.joint.steps=500` and a YAML file with `base: NAME`
