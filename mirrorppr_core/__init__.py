@@ -12,7 +12,7 @@
 
     mae.py, rformer.py, connector.py, dit.py, field_dit.py      the networks; vit.py: their common layer
     lora.py, flow.py, codecs.py                                 adapters, flow matching, what a latent is
-    config.py, checkpoint.py                                    settings and files of a matched set
+    config.py, checkpoint.py, network_file.py                   settings and files of a matched set
 
     professional.py  the 27 professional operations as fields   professional_operations.py
     reproject.py     any editor's output -> the original's own pixels, moved

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from .body_net import CROP_PX, MIRROR_JOINTS, BodyNet, body_frame
 from .landmarks import Similarity
 from .locator import crop, frame_positions
+from .network_file import filled, read_network
 
 # Probability at which a joint counts as told. A wrong arm moves the wrong place and is worse than none; without hips
 # the waist follows the shoulders, so a doubtful hip loses little.
@@ -63,26 +63,6 @@ def save_body_net(net: BodyNet, path: str | Path) -> None:
 
 
 def load_body_net(path: str | Path) -> BodyNet:
-    """Strict: a file that is not exactly this network is refused."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path.name} is missing from {path.parent.name}/: copy the complete set")
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"{path.name} is damaged or not a safetensors file ({error}): download or copy it again"
-        ) from error
-    if metadata.get("part") != "body":
-        raise ValueError(f"{path.name} holds no body network: choose the body.safetensors of a MirrorPPR set")
-    weights = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
-    if not all(value.isfinite().all() for value in weights.values()):
-        raise ValueError(f"{path.name} contains NaN or infinite weights: download or copy it again")
-    net = BodyNet()
-    try:
-        net.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        raise ValueError(f"{path.name} belongs to another release: {error}. Use the file of this one.") from error
-    return net.eval().requires_grad_(False)
+    """Strict: a file that is not exactly this network is refused (network_file.py says how)."""
+    weights, _ = read_network(path, "body", "body network")
+    return filled(BodyNet(), weights, path)

@@ -9,10 +9,10 @@
 The start is the exemplar's motion copied through the canonical view, which is already right for many operations. What
 changes from face to face is mostly how far things move (a longer upper lip lets the mouth move further) and a little
 where: gain, shift and rest. An operation that the network knows is better made anew for the query than copied: a
-ridge regression from a face's landmark distances to the field of a *named* operation halves the error of the copy
-(mouth position 0.57 -> 0.21), so the answer has a synthesised part too, a mixture of basis fields. A fresh network
-answers zero to all of them, so an untrained Mini is the training-free copy. Fields are in units of the operation's
-own scale (codecs.py), which makes a weak and a strong operation look alike.
+ridge regression from a face's landmark distances to the field of a *named* operation about halves the error of the
+copy (training/LOG.md), so the answer has a synthesised part too, a mixture of basis fields. A fresh network answers
+zero to all of them, so an untrained Mini is the training-free copy. Fields are in units of the operation's own scale
+(codecs.py), which makes a weak and a strong operation look alike.
 
 Shapes: B batch, N cells a side, G image tokens a side, Q operation tokens, K landmarks.
 """

@@ -21,12 +21,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .landmarks import FACE_POINTS, MIRROR_130, NUM_MESH, Similarity, eye_distance, fit_similarity
 from .locator_nets import NUM_POINTS, Finder, LandmarkNet, finder_boxes
+from .network_file import filled, read_network
 
 
 def crop(image: Tensor, frame: Similarity, size: int) -> Tensor:
@@ -141,28 +141,8 @@ class Locator(nn.Module):
     @staticmethod
     def from_file(path: str | Path) -> Locator:
         """Half precision on disk, float32 in memory; strict: a file that is not exactly a locator is refused."""
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path.name} is missing from {path.parent.name}/: copy the complete set")
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                metadata = file.metadata() or {}
-                weights = {name: file.get_tensor(name) for name in file.keys()}
-        except (SafetensorError, OSError) as error:
-            raise ValueError(
-                f"{path.name} is damaged or not a safetensors file ({error}): download or copy it again"
-            ) from error
-        if metadata.get("part") != "locator":
-            raise ValueError(f"{path.name} holds no face locator: choose the locator.safetensors of a MirrorPPR set")
-        weights = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
-        if not all(value.isfinite().all() for value in weights.values()):
-            raise ValueError(f"{path.name} contains NaN or infinite weights: download or copy it again")
-        locator = Locator(LocatorConfig(**json.loads(metadata["config"])))
-        try:
-            locator.load_state_dict(weights, strict=True)
-        except RuntimeError as error:
-            raise ValueError(f"{path.name} belongs to another release: {error}. Use the file of this one.") from error
-        return locator.eval().requires_grad_(False)
+        weights, metadata = read_network(path, "locator", "face locator")
+        return filled(Locator(LocatorConfig(**json.loads(metadata["config"]))), weights, path)
 
     def save(self, path: str | Path, **notes: str) -> None:
         """Write all weights; the mean mesh, which is geometry for others, stays in float32."""
