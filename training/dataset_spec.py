@@ -29,7 +29,7 @@ _CORE = Path(mirrorppr_core.__file__).parent
 _TRAINING = Path(__file__).parent
 _CODE = {
     _CORE: ("fields.py", "apply.py", "images.py", "landmarks.py", "warping.py", "llw_*.py", "professional*.py",
-            "locator*.py"),
+            "locator*.py", "network_file.py"),
     _TRAINING: ("pair_maker.py", "recipe*.py", "augment.py", "order.py", "shards.py", "portrait_folder.py",
                 "picture_files.py", "*landmark*.py"),
 }  # fmt: skip
