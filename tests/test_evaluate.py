@@ -1,7 +1,6 @@
 """Scoring folders of outputs: the published protocol as it is, no silent drops, no prize for doing nothing."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -235,20 +234,15 @@ def test_tools_need_names_that_can_be_told_apart():
 # our own engine
 
 
-class Brightens:
+def brightens(before, after, query):
     """Brightens every query but one, which it refuses."""
-
-    def extract(self, exemplar, *, face):
-        return exemplar
-
-    def retouch(self, query, operation, config):
-        if torch.equal(query, (drawn("c") * 255).round().byte()):
-            raise ValueError("no face found")
-        return SimpleNamespace(image=(query // 2) + 128)
+    if torch.equal(query, (drawn("c") * 255).round().byte()):
+        raise ValueError("no face found")
+    return (query // 2) + 128
 
 
 def test_the_engine_writes_published_names_and_a_log_that_says_what_was_refused(cases, tmp_path):
-    refused = run_engine(Brightens(), cases, tmp_path, SimpleNamespace(face="largest"), control_every=2)
+    refused = run_engine(brightens, cases, tmp_path, control_every=2)
     assert refused == {2: "no face found"}
     assert output_name(cases[0]) == "mirrorppr_face_idx0000_p1_pair1_0_p2_b.png"
     assert find_output(tmp_path, cases[0]) is not None and find_output(tmp_path, cases[2]) is None
@@ -256,7 +250,7 @@ def test_the_engine_writes_published_names_and_a_log_that_says_what_was_refused(
     assert [row["test_index"] for row in log] == [0, 1, 2] and log[2]["error"] == "no face found"
     assert sorted(path.parent.name for path in tmp_path.glob("*/*.png")) == ["identity", "reversed", "shuffled"]
     with pytest.raises(ValueError, match="already holds a run"):
-        run_engine(Brightens(), cases, tmp_path, SimpleNamespace(face="largest"))
+        run_engine(brightens, cases, tmp_path)
 
 
 def test_one_command_runs_the_bundled_model_and_scores_it(tmp_path):

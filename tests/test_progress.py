@@ -75,8 +75,9 @@ def test_curves_hold_every_number_once_although_the_run_was_broken(tmp_path):
     assert [(event.step, event.value) for event in events.Scalars("training/loss")] == [(i, i) for i in (1, 2, 3, 4)]
 
 
-def test_a_sheet_has_a_column_for_each_title_and_at_most_six_rows():
-    columns = {"query": torch.zeros(9, 3, 32, 32), "prediction": torch.ones(9, 3, 32, 32)}
-    sheet = draw_sheet(columns)
-    assert sheet.width == 2 * 192 and sheet.height == 16 + 6 * 192
-    assert sheet.getpixel((100, 600)) == (0, 0, 0) and sheet.getpixel((300, 600)) == (255, 255, 255)
+def test_a_sheet_has_a_column_for_each_title_and_a_row_for_each_person_in_their_own_shape():
+    row = {"query": torch.zeros(3, 32, 32), "prediction": 0.5 * torch.ones(3, 32, 64)}
+    sheet = draw_sheet([row] * 4)
+    assert sheet.width == 2 * 192 and sheet.height == 16 + 4 * 192
+    assert sheet.getpixel((100, 600)) == (0, 0, 0) and sheet.getpixel((300, 600)) == (128, 128, 128)
+    assert sheet.getpixel((300, 16 + 192 - 10)) == (255, 255, 255), "wide pictures are not made square"

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import socket
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,16 +17,22 @@ from PIL import Image
 from qwen_training_toys import tiny_train_config
 from safetensors.torch import load_file
 from test_professional import SIZE, draw_mesh
+from test_qwen_pairs import recipe, write_shards
 from tiny_qwen import TINY_PRO, components, save_base, save_set
+from toys import push
 
 from mirrorppr_core.qwen.files import SLOTS, QwenSet
-from training import qwen_engine
+from training import qwen_engine, qwen_sources
+from training.checkpoints import CheckpointError
 from training.loop import Stopped
 from training.presets import LoopConfig, Preset, load_preset
 from training.qwen_cache import CachedEncoder, OnlineEncoder, base_identity, encode_missing
 from training.qwen_config import QwenDataConfig
 from training.qwen_data import BODY_POOL, FACE_POOL
+from training.qwen_examiner import QwenExaminer
 from training.qwen_export import export, trained_config
+from training.qwen_flow import edited_region
+from training.qwen_stages import LatentBatch
 from training.recipes import PROFESSIONAL_BODY, PROFESSIONAL_FACE, SIMULATED
 from training.train import train, weights_hash
 
@@ -94,9 +104,37 @@ def test_both_stages_run_and_what_they_made_loads_as_a_set(run, preset, tmp_path
 def test_held_out_numbers_and_painted_faces_are_there(run):
     entries = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     held_out = {entry["stage"]: entry for entry in entries if "validation" in json.dumps(entry)}
-    assert "copy_psnr_region" in json.dumps(held_out["extractor"])
-    assert "region_error" in json.dumps(held_out["joint"])
-    assert list((run / "sheets").glob("extractor*"))
+    assert {"loss", "psnr_region", "copy_psnr_region"} <= held_out["extractor"]["validation"].keys()
+    scores = held_out["joint"]["validation"]
+    assert {"loss", "flow", "region_error", "sheet_psnr_region", "sheet_copy_psnr_region"} <= scores.keys()
+    assert "sheet_relEPE" not in scores, "no motion is measured in pictures as small as these"
+
+
+@pytest.mark.parametrize("stage", ["extractor", "joint"])
+def test_a_sheet_shows_exemplar_query_result_and_truth_of_people_never_trained_on(run, stage):
+    with Image.open(run / "sheets" / f"{stage}-00000004.png") as sheet:
+        assert sheet.width == 5 * 192
+        cells = [np.asarray(sheet.crop((192 * n, 16, 192 * (n + 1), 208)), np.float32) for n in range(5)]
+    before, after, query, result, truth = cells
+    assert np.abs(query - truth).mean() < np.abs(query - before).mean(), "query and truth are one picture"
+    assert 0 < np.abs(before - after).mean() < np.abs(before - query).mean()
+    assert np.abs(result - truth).mean() > np.abs(query - truth).mean(), "after four steps nothing is learned"
+
+
+def test_a_sheet_measures_motion_where_pictures_are_large_enough():
+    """A moved square against itself, and against leaving it where it was."""
+    still = torch.nn.functional.interpolate(
+        torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)), size=(256, 256), mode="bicubic"
+    ).clamp(0, 1)
+    moved = push(still, centre=(128, 128), radius=60, shift=(6.0, 0.0))
+    region = edited_region(still, moved)
+    batch = LatentBatch(before=still, after=still, text=still, query=still, target=still, region=region)
+    examiner = QwenExaminer(lambda: None)
+    right, copied = (
+        examiner.sheet_numbers(batch, {"query": still, "result": result, "truth": moved}) for result in (moved, still)
+    )
+    assert right["sheet_relEPE"] < 0.01 < copied["sheet_relEPE"] == 1.0
+    assert right["sheet_psnr_region"] > copied["sheet_psnr_region"] == copied["sheet_copy_psnr_region"]
 
 
 @pytest.mark.parametrize("stage", ["extractor", "joint"])
@@ -110,11 +148,48 @@ def test_a_run_that_was_stopped_continues_to_the_same_bits(run, preset, stage, t
     assert weights_hash(tmp_path / f"{stage}.safetensors") == weights_hash(run / f"{stage}.safetensors")
 
 
+def as_rank(rank: int, port: int, preset: Preset, run: Path) -> None:
+    """One of two processes that train the joint stage, with the environment that launchers give them."""
+    ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true"}
+    os.environ.update({name: str(value) for name, value in {**ranks, **place}.items()})
+    train(preset, run, only="joint", device="cpu")
+
+
+def test_two_killed_processes_continue_to_the_bits_of_one_that_nobody_touched(run, preset, tmp_path):
+    # A server that imported everything once and forks: four processes would take half a minute to start.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["diffusers.models", "transformers.models.qwen2_5_vl", "peft", __name__])
+
+    def start() -> list:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        started = [context.Process(target=as_rank, args=(rank, port, preset, tmp_path)) for rank in range(2)]
+        for process in started:
+            process.start()
+        return started
+
+    (tmp_path / "extractor.safetensors").write_bytes((run / "extractor.safetensors").read_bytes())
+    killed, log = start(), tmp_path / "log.jsonl"
+    while not (log.exists() and '"step": 2' in log.read_text()):
+        assert killed[0].is_alive(), "it ended before its second step"
+        time.sleep(0.005)
+    for process in killed:
+        process.kill()
+        process.join()
+    assert not (tmp_path / "joint.safetensors").exists()
+    for process in start():
+        process.join()
+        assert process.exitcode == 0
+    assert weights_hash(tmp_path / "joint.safetensors") == weights_hash(run / "joint.safetensors")
+
+
 def test_a_run_from_the_cache_gives_the_bits_of_one_that_asks_the_models(run, preset, tmp_path):
     (tmp_path / "extractor.safetensors").write_bytes((run / "extractor.safetensors").read_bytes())
     cache, encoder = tmp_path / "cache", OnlineEncoder(components())
     base = base_identity(Path(preset.data.base))
-    halves = [qwen_engine.pictures_to_encode(preset, part=part, parts=2) for part in range(2)]
+    halves = [qwen_sources.pictures_to_encode(preset, part=part, parts=2) for part in range(2)]
     new = sum(encode_missing(encoder, half, cache, base=base, part=part) for part, half in enumerate(halves))
     assert new == len(CachedEncoder(cache)) > SAMPLES
     cached = replace(preset, data=replace(preset.data, cache=str(cache)))
@@ -127,7 +202,7 @@ def test_nobody_is_in_training_and_validation(preset):
     people = [
         {name for sample in bucket for name in sample.identities}
         for held_out in (False, True)
-        for bucket in qwen_engine.batches(stage, preset, None, held_out=held_out).buckets
+        for bucket in qwen_sources.batches(stage, preset, None, held_out=held_out).buckets
     ]
     assert people[0] and people[1] and not people[0] & people[1]
 
@@ -150,6 +225,66 @@ def test_a_later_joint_stage_goes_on_with_all_three_parts(run, preset):
     with pytest.raises(ValueError, match="does not hold the rformer of this run"):
         wider = replace(preset, model=tiny_train_config(TINY_PRO))
         qwen_engine.build(replace(later, starts={"rformer": "joint"}), wider, run, torch.device("cpu"))
+
+
+# --- finished pairs instead of portraits -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def from_shards(preset, tmp_path_factory) -> Preset:
+    shards = write_shards(
+        tmp_path_factory.mktemp("shards"), [(f"person {n % 6}", recipe(PROFESSIONAL_FACE[n % 2])) for n in range(12)]
+    )
+    return replace(
+        preset, data=replace(preset.data, source="shards", pairs=str(shards), portraits="", samples=0, min_side=64)
+    )
+
+
+def test_both_stages_train_from_shards_and_a_stopped_run_continues_to_the_same_bits(from_shards, tmp_path):
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    train(from_shards, unbroken, device="cpu")
+    for stage in ("extractor", "joint"):
+        with pytest.raises(Stopped):
+            train(from_shards, broken, only=stage, device="cpu", asked_to_stop=stopped_after(3))
+        train(from_shards, broken, only=stage, device="cpu")
+        assert weights_hash(broken / f"{stage}.safetensors") == weights_hash(unbroken / f"{stage}.safetensors")
+
+
+def test_other_pairs_do_not_continue_a_run(from_shards, tmp_path):
+    with pytest.raises(Stopped):
+        train(from_shards, tmp_path, only="extractor", device="cpu", asked_to_stop=stopped_after(3))
+    rows = [(f"person {n % 6}", recipe(PROFESSIONAL_FACE[0], strength=-50.0)) for n in range(12)]
+    others = write_shards(tmp_path / "others", rows)
+    with pytest.raises(CheckpointError, match="starts_from.pairs: '.*' there, '.*' here"):
+        train(replace(from_shards, data=replace(from_shards.data, pairs=str(others))), tmp_path, device="cpu")
+
+
+def test_a_cache_of_finished_pairs_is_complete(from_shards, tmp_path):
+    encoder, base = OnlineEncoder(components()), base_identity(Path(from_shards.data.base))
+    encode_missing(encoder, qwen_sources.pictures_to_encode(from_shards), tmp_path, base=base)
+    source = qwen_sources.batches(from_shards.stages[1], from_shards, CachedEncoder(tmp_path), held_out=False)
+    epoch = len(source.buckets[0]) // 2
+    assert all(source.batch(step, 2, 0, 1).text.isfinite().all() for step in range(epoch))
+
+
+def test_pairs_that_cannot_feed_a_stage_are_refused_before_anything_is_built(from_shards, tmp_path):
+    def checked(**changes):
+        qwen_engine.check(replace(from_shards, data=replace(from_shards.data, **changes)), tmp_path)
+
+    checked()
+    for changes, message in (
+        ({"pairs": ""}, "data.pairs is not set: give the folder that python -m training.synthesize wrote"),
+        ({"source": "released"}, "none of the released layouts"),
+        ({"operations": "simulated"}, "no pair shows operations of this stage only"),
+        ({"held_out": 1e-9}, "none of the 6 identities of these pairs is held out"),
+        ({"source": "tape"}, "use one of online, shards, released"),
+        ({"source": "online", "samples": 0}, "samples=0 takes every pair"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            checked(**changes)
+    hungry = tuple(replace(stage, batch=64, micro_batch=1) for stage in from_shards.stages)
+    with pytest.raises(ValueError, match="pairs for stage extractor and its batch is 64: add pairs"):
+        qwen_engine.check(replace(from_shards, stages=hungry), tmp_path)
 
 
 # --- what is wrong is said before anything is built -----------------------------------------------------------------
@@ -188,14 +323,14 @@ def test_missing_data_and_rows_that_cannot_work_are_named(preset, tmp_path):
 
 def test_each_kind_of_set_draws_the_operations_and_sizes_of_its_subset():
     face, pro = load_preset("qwen-face"), load_preset("qwen-pro", ["data.landmarks=mediapipe"])
-    assert qwen_engine.operations(face.stages[1], face) == SIMULATED
-    assert qwen_engine.operations(pro.stages[-1], pro) == PROFESSIONAL_FACE + PROFESSIONAL_BODY
-    assert qwen_engine.query_sizes(face.data, face.model.model, SIMULATED) == ((1024, 1024),)
+    assert qwen_sources.operations(face.stages[1], face) == SIMULATED
+    assert qwen_sources.operations(pro.stages[-1], pro) == PROFESSIONAL_FACE + PROFESSIONAL_BODY
+    assert qwen_sources.query_sizes(face.data, face.model.model, SIMULATED) == ((1024, 1024),)
     for chosen, pool in ((SIMULATED, FACE_POOL), (PROFESSIONAL_BODY, BODY_POOL)):
-        sizes = qwen_engine.query_sizes(pro.data, pro.model.model, chosen)
+        sizes = qwen_sources.query_sizes(pro.data, pro.model.model, chosen)
         assert sizes == tuple((height, width) for width, height in pool)
-    assert qwen_engine.exemplar_size(pro.data, pro.model.model) == (1536, 1440)
-    assert qwen_engine.exemplar_size(face.data, face.model.model) == (1024, 1024)
+    assert qwen_sources.exemplar_size(pro.data, pro.model.model) == (1536, 1440)
+    assert qwen_sources.exemplar_size(face.data, face.model.model) == (1024, 1024)
     for wrong in ({"held_out": 1.0}, {"samples": 0}, {"exemplar_size": (3,)}):
         with pytest.raises(ValueError, match="held_out < 1|height, width"):
             QwenDataConfig(**wrong)

@@ -10,7 +10,7 @@ from test_dit import field_inputs
 from test_samples import sampler
 from torch import Tensor, nn
 from torch.testing import assert_close
-from toys import LOCATOR, TINY, randomise, seeded
+from toys import LOCATOR, TINY, drawn_faces, randomise, seeded
 
 from mirrorppr_core.checkpoint import load_editor, load_part
 from mirrorppr_core.codecs import FieldCodec, motion_scale
@@ -18,6 +18,7 @@ from mirrorppr_core.field_dit import FieldDiT
 from mirrorppr_core.mae import MAEEncoder
 from mirrorppr_core.pipeline import MirrorPPR
 from mirrorppr_core.rformer import RFormer
+from training import mini
 from training.curriculum import MINI_FACE, MINI_PRO, QWEN_PRO, Stage, check_order, rate
 from training.export import export
 from training.loop import StageParts, run_stage
@@ -295,6 +296,28 @@ def test_the_subset_of_a_stage_says_how_often_professional_operations_are_drawn(
 def test_a_stage_without_the_one_before_it_says_which_to_run(name, tmp_path):
     with pytest.raises(FileNotFoundError, match="encoder.safetensors is missing: run --stage encoder first"):
         build_module(short(name), TINY, tmp_path)
+
+
+@pytest.mark.parametrize("table", ["shapes", "weight", "llw", "professional"])
+def test_a_run_is_not_continued_on_faces_that_operations_move_otherwise(table):
+    faces, others = drawn_faces(), drawn_faces()
+    assert mini.fingerprint(faces) == mini.fingerprint(others)
+    getattr(others, table)[-1].add_(0.5)
+    assert mini.fingerprint(faces) != mini.fingerprint(others)
+
+
+def test_tables_that_older_operation_code_made_are_not_found(tmp_path, monkeypatch):
+    asked = []
+
+    def load_faces(folder, *, cache, **settings):
+        asked.append(cache)
+        return drawn_faces()
+
+    monkeypatch.setattr(mini, "load_faces", load_faces)
+    for version in ("one", "two"):
+        monkeypatch.setattr(mini, "operations_version", lambda version=version: version)
+        mini._faces.__wrapped__(MiniData(), TINY, tmp_path)
+    assert asked == [tmp_path / "cache" / "one", tmp_path / "cache" / "two"]
 
 
 def test_an_unfinished_run_cannot_be_exported(tmp_path):

@@ -1,9 +1,9 @@
 """Portraits as the body network sees them: small copies with joints, and the crops that training draws from them.
 
-Labels are MediaPipe Pose's: `pose` of landmarks.npz for the body portraits, and an optional second file (arrays files
-and pose, as --poses) for face portraits, which show shoulders and little else. A joint counts as told where MediaPipe's
-visibility is 0.5 or more; it may lie outside the picture, as shoulders of close portraits do. Poses with a shoulder
-above the mouth are MediaPipe's mistakes on hidden bodies, and left out.
+Labels are MediaPipe Pose's: `pose` of landmarks.npz for the body portraits, and an optional second file (data.poses:
+arrays files and pose) for face portraits, which show shoulders and little else. A joint counts as told where
+MediaPipe's visibility is 0.5 or more; it may lie outside the picture, as shoulders of close portraits do. Poses with a
+shoulder above the mouth are MediaPipe's mistakes on hidden bodies, and left out.
 
 Bodies are few, so every drawing is different: mirrored, turned, resized, moved, bent (necks get longer, shoulders
 broader or sloping), cut off at the waist or at a side, covered in places, and in other colours. A joint that a cut
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +31,9 @@ from mirrorppr_core.locator import frame_positions
 from mirrorppr_core.professional import LEAST_VISIBILITY
 
 from .contact_sheet import load_poses
-from .locator_data import read_image
+from .picture_files import read_picture
 
+SHARE_WHOLE = 0.35  # of the drawn crops that show half or full bodies, where there are others too
 _PX_PER_UNIT = 11.0  # of the small copies; the network sees 8
 _BEND = 0.35 / HALF_SIDE  # of the crop's frame: standard deviation at each of the nodes ...
 _BEND_NODES = 6  # ... on a grid of so many a side
@@ -61,7 +63,9 @@ def load_body_photos(root: Path, poses: Path | None, mean_face: Tensor, *, split
     known = load_poses(root / "landmarks.npz")
     if poses is not None:
         if not poses.is_file():
-            raise ValueError(f"{poses} does not exist: give the .npz with arrays files and pose, or leave --poses out")
+            raise ValueError(
+                f"{poses} does not exist: give the .npz with arrays files and pose, or leave data.poses empty"
+            )
         known |= _face_poses(poses)
     with open(root / "portraits.csv", newline="") as table:
         rows = [r for r in csv.DictReader(table) if r["split"] == split and r["file"] in meshes and r["file"] in known]
@@ -69,6 +73,17 @@ def load_body_photos(root: Path, poses: Path | None, mean_face: Tensor, *, split
     if not rows:
         raise ValueError(f"{root}: no portraits of split {split!r} with a face and a pose")
     return [_small_copy(root, row, meshes[row["file"]], known[row["file"]], mean_face) for row in rows]
+
+
+def check_bodies(root: Path) -> None:
+    """Raises ValueError for a folder whose landmarks.npz knows no bodies, before anything else is trained."""
+    with np.load(root / "landmarks.npz") as stored:
+        missing = [name for name in ("body_files", "pose") if name not in stored]
+    if missing:
+        raise ValueError(
+            f"{root / 'landmarks.npz'} has no {' and '.join(missing)}, which the stage `body` learns from: use a "
+            "folder with body portraits and their poses (a copy of training.pack has faces only), or mini-face"
+        )
 
 
 def is_plausible(pose: Tensor, mesh: Tensor) -> bool:
@@ -84,7 +99,7 @@ def _face_poses(path: Path) -> dict[str, Tensor]:
 
 
 def _small_copy(root: Path, row: dict[str, str], mesh: Tensor, pose: Tensor, mean_face: Tensor) -> BodyPhoto:
-    image = read_image(root / row["file"])
+    image = read_picture(root / row["file"])
     face = fit_similarity(mean_face, mesh[list(FACE_POINTS)])
     height, width = image.shape[-2:]
     factor = min(1.0, _PX_PER_UNIT / float(face.scale))
@@ -112,17 +127,28 @@ class BodyBatch:
     told: Tensor
 
 
-def body_batch(photos: list[BodyPhoto], batch: int, generator: Generator, *, share_whole: float = 0.6) -> BodyBatch:
-    """Draw augmented crops. share_whole: how many of them come from half and full bodies."""
-    whole = [i for i, photo in enumerate(photos) if photo.whole]
-    faces = [i for i, photo in enumerate(photos) if not photo.whole]
-    crops = []
-    for _ in range(batch):
-        group = whole if not faces or (whole and _uniform(generator, 0, 1) < share_whole) else faces
-        photo = photos[group[int(torch.randint(len(group), (1,), generator=generator))]]
-        crops.append(augmented_crop(photo, generator))
-    pixels, places, told = (torch.stack(parts) for parts in zip(*crops, strict=True))
-    return BodyBatch(pixels=_recoloured(pixels, generator), places=places, told=told)
+def sampled_batch(photos: Sequence[BodyPhoto], seeds: Sequence[int]) -> BodyBatch:
+    """One augmented crop for each seed, a function of it alone. SHARE_WHOLE of them come from half and full bodies."""
+    whole = [photo for photo in photos if photo.whole]
+    faces = [photo for photo in photos if not photo.whole]
+    rows = []
+    for seed in seeds:
+        generator = Generator().manual_seed(seed)
+        group = whole if not faces or (whole and _uniform(generator, 0, 1) < SHARE_WHOLE) else faces
+        photo = group[int(torch.randint(len(group), (1,), generator=generator))]
+        pixels, places, told = augmented_crop(photo, generator)
+        rows.append((_recoloured(pixels[None], generator)[0], places, told))
+    return _stacked(rows)
+
+
+def plain_batch(photos: Sequence[BodyPhoto]) -> BodyBatch:
+    """The crops of these photos as they are at use."""
+    return _stacked([plain_crop(photo) for photo in photos])
+
+
+def _stacked(rows: Sequence[tuple[Tensor, Tensor, Tensor]]) -> BodyBatch:
+    pixels, places, told = (torch.stack(parts) for parts in zip(*rows, strict=True))
+    return BodyBatch(pixels=pixels, places=places, told=told)
 
 
 def plain_crop(photo: BodyPhoto) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,6 +10,7 @@ whose pose shows what they move. The sheets show people: look at them, do not pu
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,12 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from mirrorppr_core.fields import warp
-from mirrorppr_core.landmarks import load_landmarks
+from mirrorppr_core.photo_files import prepare_folder
 from mirrorppr_core.professional import LEAST_VISIBILITY, professional_displacement
 from mirrorppr_core.professional_operations import OPERATIONS, operation_named
 
-from .portraits import load_picture
+from .landmark_sources import Landmarks, NpzLandmarks
+from .picture_files import read_picture
 
 STRENGTHS = (-100, -50, 0, 50, 100)
 CELL_PX = 256
@@ -58,44 +60,62 @@ def draw_row(image: Tensor, mesh: Tensor, pose: Tensor | None, name: str) -> Ima
     return row
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.contact_sheet",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--portraits", type=Path, required=True, help="folder with landmarks.npz and its pictures")
     parser.add_argument("--out", type=Path, required=True, help="the PNG to write")
     parser.add_argument("--operations", nargs="+", default=list(OPERATIONS), help="default: all 27")
     parser.add_argument("--num", type=int, default=3, help="portraits per operation")
-    arguments = parser.parse_args()
-    for name in arguments.operations:
-        operation_named(name)  # before any work
-    if arguments.num < 1:
-        raise ValueError(f"--num {arguments.num}: use 1 or more")
-    stored = arguments.portraits / "landmarks.npz"
-    if not stored.exists():
-        raise ValueError(f"{stored} does not exist: --portraits is the folder that holds landmarks.npz")
-    meshes, poses = load_landmarks(str(stored)), load_poses(stored)
+    options = parser.parse_args(arguments)
+    try:
+        sheet = draw_sheet(options.portraits, options.operations, options.num, out=options.out)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    sheet.save(options.out)
+    print(f"{options.out}: {sheet.height // (CELL_PX + CAPTION_PX)} rows, {sheet.width}x{sheet.height}")
+    return 0
+
+
+def draw_sheet(portraits: Path, operations: list[str], num: int, *, out: Path) -> Image.Image:
+    """out: where it will be saved; that it can be is checked before any work. Raises ValueError or OSError."""
+    for name in operations:
+        operation_named(name)
+    if num < 1:
+        raise ValueError(f"--num {num}: use 1 or more")
+    if out.suffix.lower() != ".png" or out.is_dir():
+        raise ValueError(f"--out {out}: give a file whose name ends in .png")
+    prepare_folder(out.parent)
+    source = NpzLandmarks(portraits / "landmarks.npz")
+    known = {file: source.find(file, torch.zeros(1, 3, 1, 1)) for file in sorted(source.files)}
     rows = []
-    for name in arguments.operations:
-        chosen = _choose(name, arguments.portraits, meshes, poses, arguments.num)
+    for name in operations:
+        chosen = _choose(name, portraits, known, num)
         if not chosen:
-            raise ValueError(f"no portrait in {stored} shows what {name} moves: leave it out of --operations")
+            raise ValueError(
+                f"no portrait in {portraits / 'landmarks.npz'} shows what {name} moves (faces are taken from eval/): "
+                "leave it out of --operations"
+            )
         for file in chosen:
-            image = load_picture(arguments.portraits / file)
-            rows.append(draw_row(image, meshes[file], poses.get(file), name))
+            rows.append(draw_row(read_picture(portraits / file), known[file].mesh, known[file].pose, name))
     sheet = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)))
-    top = 0
-    for row in rows:
-        sheet.paste(row, (0, top))
-        top += row.height
-    sheet.save(arguments.out)
-    print(f"{arguments.out}: {len(rows)} rows, {sheet.width}x{sheet.height}")
+    for number, row in enumerate(rows):
+        sheet.paste(row, (0, number * row.height))
+    return sheet
 
 
-def _choose(name: str, folder: Path, meshes: dict[str, Tensor], poses: dict[str, Tensor], num: int) -> list[str]:
+def _choose(name: str, folder: Path, known: dict[str, Landmarks], num: int) -> list[str]:
     """Portraits spread evenly over those on which the operation has something to move."""
+    with_face = [file for file, marks in known.items() if marks.mesh is not None]
     if operation_named(name).on_body:
-        files = [file for file in poses if file in meshes and _shows(name, folder / file, poses[file])]
+        files = [f for f in with_face if known[f].pose is not None and _shows(name, folder / f, known[f].pose)]
     else:
-        files = [file for file in meshes if file.startswith("eval/")]
+        files = [file for file in with_face if file.startswith("eval/")]
     return [files[i * len(files) // num] for i in range(min(num, len(files)))]
 
 
@@ -109,4 +129,4 @@ def _shows(name: str, picture: Path, pose: Tensor) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

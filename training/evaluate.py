@@ -3,6 +3,7 @@
     python -m training.evaluate --dataset dataset.json --outputs FOLDER
     python -m training.evaluate --dataset dataset.json --outputs ours=DIR peer=DIR --report OUT.json --markdown OUT.md
     python -m training.evaluate --dataset dataset.json --outputs FOLDER --engine mini --controls 4
+    python -m training.evaluate --dataset dataset.json --outputs FOLDER --engine qwen --weights SET --base BASE
 
 Two blocks: the published protocol's numbers, and what they hide (scores.py). training/make_cases.py makes such cases
 from any portraits. Exit status: 0 all was scored, 1 outputs are missing (named; --allow-missing makes that 0, the
@@ -21,14 +22,14 @@ from mirrorppr_core.editor import RetouchConfig
 from mirrorppr_core.photo_files import prepare_folder
 from mirrorppr_core.pipeline import MirrorPPR
 
-from .evaluation import COPY_QUERY, PUBLISHED_PATTERN, Case, Tool, evaluate, load_cases
-from .evaluation_engine import run_engine
+from .evaluation import COPY_QUERY, PUBLISHED_PATTERN, Tool, evaluate, load_cases
+from .evaluation_engine import Retouch, mini_retouch, qwen_retouch, run_engine
 from .evaluation_report import Evaluation, to_json, to_markdown
 from .evaluation_sheet import draw_sheet, worst_cases
 from .perceptual import LearnedMeasures, load_identity, load_lpips
 from .released_formats import RESOLUTIONS
 
-ENGINES = {"mini": True, "copied": False}  # whether the network refines the copied motion
+ENGINES = ("mini", "copied", "qwen")  # copied: Mini without its network, the exemplar's motion as it is
 
 
 def named_folders(texts: Sequence[str]) -> list[Tool]:
@@ -54,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
         identity=load_identity(options.identity) if options.identity else None,
     )
     if options.engine:
-        _run_engine(options, cases, tools[0].folder)
+        run_engine(_engine(options), cases, tools[0].folder, control_every=options.controls)
     absent = [str(tool.folder) for tool in tools if not tool.folder.is_dir()]
     if absent:
         raise FileNotFoundError(f"no such folder: {', '.join(absent)}. --outputs names the folders with the pictures")
@@ -77,10 +78,21 @@ def run(options: argparse.Namespace) -> int:
     return 1 if num_missing and not options.allow_missing else 0
 
 
-def _run_engine(options: argparse.Namespace, cases: list[Case], folder: Path) -> None:
+def _engine(options: argparse.Namespace) -> Retouch:
+    if options.engine == "qwen":
+        if options.weights is None or options.base is None:
+            raise ValueError("--engine qwen needs --weights (a set) and --base (a diffusers folder of Qwen-Image-Edit)")
+        return qwen_retouch(
+            options.weights,
+            options.base,
+            device=options.device,
+            num_steps=options.steps,
+            seed=options.seed,
+            guidance=options.guidance,
+            generated=options.generated,
+        )
     model = MirrorPPR.from_folder(options.weights) if options.weights else MirrorPPR.bundled()
-    config = RetouchConfig(refine=ENGINES[options.engine], face="largest")
-    run_engine(model, cases, folder, config, control_every=options.controls)
+    return mini_retouch(model, RetouchConfig(refine=options.engine == "mini", face="largest"))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -105,9 +117,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--identity", type=Path, metavar="FOLDER", help="measure it; holds InsightFace's models/buffalo_l"
     )
-    parser.add_argument("--engine", choices=tuple(ENGINES), help="run ours first, into the first folder of --outputs")
+    parser.add_argument("--engine", choices=ENGINES, help="run ours first, into the first folder of --outputs")
     parser.add_argument("--weights", type=Path, help="with --engine: a matched set; the bundled one by default")
     parser.add_argument("--controls", type=int, default=0, help="with --engine: run them on every n-th case; 0: none")
+    qwen = parser.add_argument_group("with --engine qwen, as for `python -m mirrorppr_core retouch`")
+    qwen.add_argument("--base", type=Path, help="diffusers folder of Qwen-Image-Edit")
+    qwen.add_argument("--device", default="cpu", help="where to compute: cpu or cuda (default: cpu)")
+    qwen.add_argument("--steps", type=int, help="of the walk (default: 40)")
+    qwen.add_argument("--seed", type=int, help="default: 123")
+    qwen.add_argument("--guidance", type=float, default=1.0, help="along the operation; other than 1 costs double")
+    qwen.add_argument("--generated", action="store_true", help="score the generated pictures, not the moved photos")
     parser.add_argument("--report", type=Path, help="JSON to write")
     parser.add_argument("--markdown", type=Path, help="Markdown to write")
     parser.add_argument("--worst", type=Path, help="folder for a picture of each tool's worst cases")
@@ -117,6 +136,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--worst ranks by relEPE, which --official leaves out: drop one of them")
     if options.controls < 0 or (options.controls and not options.engine):
         parser.error(f"--controls {options.controls}: 0 or more, and only with --engine")
+    if options.engine != "qwen" and (options.base or options.generated):
+        parser.error("--base and --generated are the Qwen engine's: add --engine qwen")
     try:
         return run(options)
     except (ValueError, OSError, ImportError) as error:

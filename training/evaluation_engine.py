@@ -1,4 +1,7 @@
-"""Our Mini on a list of cases, as one more folder of outputs.
+"""Our engines on a list of cases, as one more folder of outputs.
+
+    mini    the pipeline that the nodes use
+    qwen    the standalone path on diffusers, as `python -m mirrorppr_core retouch --engine qwen` takes it
 
 Pictures are 8-bit PNG at the query's own size, under the published benchmark's names, with its inference_log.json
 beside them; a case that is refused has no picture, and the log says why. (The published script writes JPEG at quality
@@ -8,7 +11,7 @@ beside them; a case that is refused has no picture, and the log says why. (The p
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -16,16 +19,64 @@ from torch import Tensor
 from mirrorppr_core.editor import RetouchConfig
 from mirrorppr_core.extractor import Exemplar
 from mirrorppr_core.photo_files import Photo, prepare_folder, read_photo, write_png
+from mirrorppr_core.pipeline import MirrorPPR
 
-from .benchmark import Retoucher
 from .evaluation import CONTROLS, IDENTITY, REVERSED, SHUFFLED, Case
 
 LOG = "inference_log.json"
 
+# Exemplar before, after and a query, each (1, 3 or 4, H, W) uint8 -> the query retouched, uint8. ValueError: refused.
+Retouch = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-def run_engine(
-    retoucher: Retoucher, cases: Sequence[Case], out: Path, config: RetouchConfig, *, control_every: int = 0
-) -> dict[int, str]:
+
+def mini_retouch(model: MirrorPPR, config: RetouchConfig) -> Retouch:
+    def retouch(before: Tensor, after: Tensor, query: Tensor) -> Tensor:
+        operation = model.extract(Exemplar(before, after), face=config.face)
+        return model.retouch(query, operation, config).image
+
+    return retouch
+
+
+def qwen_retouch(
+    weights: Path,
+    base: Path,
+    *,
+    device: str,
+    num_steps: int | None = None,
+    seed: int | None = None,
+    guidance: float = 1.0,
+    generated: bool = False,
+) -> Retouch:
+    """weights: folder of the set.  base: diffusers folder of Qwen-Image-Edit.  None: the reference's number.
+
+    generated: the generated pictures themselves instead of the queries' own pixels, moved as those show. Every case
+    has an exemplar and a query of its own, so every case moves the large models to the device and back.
+    """
+    # diffusers and transformers take seconds to import and are not needed for Mini.
+    from mirrorppr_core.qwen.album import retouch_album
+    from mirrorppr_core.qwen.extractor import QwenExtractor
+    from mirrorppr_core.qwen.schedule import NUM_STEPS, SEED
+    from mirrorppr_core.qwen.standalone import QwenEngine, QwenRetouchConfig
+
+    config = QwenRetouchConfig(
+        num_steps=NUM_STEPS if num_steps is None else num_steps,
+        seed=SEED if seed is None else seed,
+        guidance=guidance,
+    )
+    engine = QwenEngine.from_folders(weights=weights, base=base, device=device)
+    extractor = QwenExtractor.load(engine.files, device=device)
+
+    def retouch(before: Tensor, after: Tensor, query: Tensor) -> Tensor:
+        operation = extractor.extract(Exemplar(before, after))
+        (result,) = retouch_album(engine, [query], operation, config, generated=generated)
+        if isinstance(result, ValueError):
+            raise result
+        return result.image if result.image.dtype == query.dtype else (result.image * 255).round().byte()
+
+    return retouch
+
+
+def run_engine(retouch: Retouch, cases: Sequence[Case], out: Path, *, control_every: int = 0) -> dict[int, str]:
     """Write a picture for every case, and the controls (evaluation.py) for every n-th; 0: none.
 
     Returns why there is no picture, by case.  Raises ValueError if the folder already holds outputs.
@@ -48,10 +99,10 @@ def run_engine(
         }
         try:
             before, after, query = (read_photo(p) for p in (case.exemplar_before, case.exemplar_after, case.query))
-            image = _retouch(retoucher, before, after, query.pixels, config)
+            image = retouch(before.pixels, after.pixels, query.pixels)
             write_png(out / name, Photo(image, query.icc_profile))
             if control_every and position % control_every == 0:
-                _write_controls(retoucher, cases, position, out, config, forward=image)
+                _write_controls(retouch, cases, position, out, forward=image)
         except ValueError as error:
             refused[case.index] = str(error)
             entry |= {"output_image_path": None, "error": str(error)}
@@ -66,20 +117,7 @@ def output_name(case: Case) -> str:
     return f"mirrorppr_face_idx{case.index:04d}_p1_{case.exemplar_after.stem}_p2_{case.query.stem}.png"
 
 
-def _retouch(retoucher: Retoucher, before: Photo, after: Photo, query: Tensor, config: RetouchConfig) -> Tensor:
-    operation = retoucher.extract(Exemplar(before.pixels, after.pixels), face=config.face)
-    return retoucher.retouch(query, operation, config).image
-
-
-def _write_controls(
-    retoucher: Retoucher,
-    cases: Sequence[Case],
-    position: int,
-    out: Path,
-    config: RetouchConfig,
-    *,
-    forward: Tensor,
-) -> None:
+def _write_controls(retouch: Retouch, cases: Sequence[Case], position: int, out: Path, *, forward: Tensor) -> None:
     """A control that is refused has no picture."""
     case = cases[position]
     before, after, query = (read_photo(p) for p in (case.exemplar_before, case.exemplar_after, case.query))
@@ -90,7 +128,7 @@ def _write_controls(
         runs[SHUFFLED] = (*others, query.pixels)
     for control, (first, second, photo) in runs.items():
         try:
-            image = _retouch(retoucher, first, second, photo, config)
+            image = retouch(first.pixels, second.pixels, photo)
         except ValueError:
             continue
         write_png(out / control / output_name(case), Photo(image, query.icc_profile))

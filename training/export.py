@@ -1,7 +1,9 @@
 """Write a finished run as one matched set.
 
-    python -m training.export --run RUN --locator FILE --body FILE --out mirrorppr_core/weights/mini
+    python -m training.export --run RUN --locator FILE --out mirrorppr_core/weights/mini
 
+The body network is the result of the run's stage `body` (mini-pro), or the file that --body names; a run with neither
+makes a set that carries retouches of faces only.
 Every file gets the same set hash, made from the configuration and the trained numbers themselves, so two runs can
 never be taken for each other.
 """
@@ -12,12 +14,16 @@ import argparse
 import hashlib
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from safetensors.torch import load_file
 from torch import Tensor
 
+from mirrorppr_core.body_points import load_body_net
 from mirrorppr_core.checkpoint import bundled_set, file_sha256, load_connector, load_editor, load_extractor, save_part
 from mirrorppr_core.config import ModelConfig, set_hash
+
+from .body_stage import save_trained
 
 _SOURCES = {  # part -> (stages that trained it, later ones replace earlier ones; prefix of its tensors there)
     "mae": (("encoder",), "mae."),
@@ -29,10 +35,23 @@ _SOURCES = {  # part -> (stages that trained it, later ones replace earlier ones
 
 
 def export(run: Path, locator: Path, out: Path, config: ModelConfig, body: Path | None = None) -> str:
-    """Returns the set hash. body: the body network, which the set then insists on; None makes a set of faces only.
+    """Returns the set hash. body: the body network's file, instead of the run's own; the set insists on it then.
 
     Loads the result once, so that a broken export fails here.
     """
+    with TemporaryDirectory() as scratch:
+        return _export(run, locator, out, config, body or _own_body(run, Path(scratch)))
+
+
+def _own_body(run: Path, scratch: Path) -> Path | None:
+    trained = run / "body.safetensors"
+    if not trained.exists():
+        return None
+    save_trained(load_file(str(trained)), scratch / trained.name)
+    return scratch / trained.name
+
+
+def _export(run: Path, locator: Path, out: Path, config: ModelConfig, body: Path | None) -> str:
     parts = {name: _part(run, *source) for name, source in _SOURCES.items()}
     parts["lora"] = {disk_name(k): v for k, v in parts["lora"].items()}
     digest = hashlib.sha256()
@@ -54,6 +73,8 @@ def export(run: Path, locator: Path, out: Path, config: ModelConfig, body: Path 
     load_extractor(out / "rformer.safetensors")
     load_connector(out / "connector.safetensors")
     load_editor(out / "dit.safetensors")
+    if body:
+        load_body_net(out / "body.safetensors")
     return hash_
 
 
@@ -76,7 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.export", description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--locator", type=Path, default=bundled_set() / "locator.safetensors")
-    parser.add_argument("--body", type=Path, help="body network (training.train_body); none: faces only")
+    parser.add_argument("--body", type=Path, help="a body network's file, instead of the run's own")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     hash_ = export(arguments.run, arguments.locator, arguments.out, ModelConfig(), arguments.body)

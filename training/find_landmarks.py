@@ -4,15 +4,22 @@
     python -m training.synthesize ... --landmarks npz:DIR/landmarks.npz
 
 The file has the layout of `landmark_sources.py`. Portraits that cannot be used are counted by reason; they are not in
-the file, and a later run skips them again.
+the file, and a later run skips them again. What was found so far lies in a hidden folder beside the file: the same
+command continues there after it was stopped or killed, and at most SAVE_EVERY portraits are looked at twice.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
+import shutil
 import sys
+import zipfile
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,29 +32,96 @@ from mirrorppr_core.photo_files import prepare_folder
 from .landmark_sources import KINDS, NUM_POSE, Landmarks, landmark_source
 from .portrait_folder import TABLE, PortraitFolder, Skipped
 
-REPORT_EVERY = 100  # pictures
+SAVE_EVERY = 100  # pictures
+_ABOUT = "about.json"
 
 
-def find_landmarks(folder: PortraitFolder) -> tuple[dict[str, Landmarks], dict[str, int]]:
-    """Landmarks by file, and how many portraits were skipped for which reason."""
-    found: dict[str, Landmarks] = {}
-    skipped: Counter[str] = Counter()
-    for index in range(len(folder)):
-        portrait = folder.read(index)
-        if isinstance(portrait, Skipped):
-            skipped[portrait.reason] += 1
-        else:
-            found[portrait.file] = Landmarks(mesh=portrait.mesh, pose=portrait.pose)
-        if (index + 1) % REPORT_EVERY == 0 or index + 1 == len(folder):
-            print(f"{index + 1}/{len(folder)} portraits, {sum(skipped.values())} skipped", flush=True)
-    return found, dict(sorted(skipped.items()))
+@dataclass(frozen=True)
+class Found:
+    """files: (n,) names.  mesh: (n, 478, 2) and pose: (n, 33, 4) from the picture's edge, NaN where there is none.
+
+    skipped: (m,) reason of each portrait that cannot be used.
+    """
+
+    files: np.ndarray
+    mesh: np.ndarray
+    pose: np.ndarray
+    skipped: np.ndarray
+
+    @classmethod
+    def of(cls, found: dict[str, Landmarks], skipped: Sequence[str] = ()) -> Found:
+        meshes = [_or_nan(marks.mesh, (NUM_MESH, 2)) for marks in found.values()]
+        poses = [_or_nan(marks.pose, (NUM_POSE, 4)) for marks in found.values()]
+        return cls(
+            files=np.array(list(found), dtype=str),
+            mesh=np.stack(meshes) if meshes else np.zeros((0, NUM_MESH, 2), np.float32),
+            pose=np.stack(poses) if poses else np.zeros((0, NUM_POSE, 4), np.float32),
+            skipped=np.array(list(skipped), dtype=str),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Found]) -> Found:
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
 
-def save_landmarks(path: Path, found: dict[str, Landmarks]) -> None:
+def find_landmarks(folder: PortraitFolder, scratch: Path) -> Found:
+    """All of a folder, from where an earlier call with the same scratch folder stopped.
+
+    Raises ValueError where the scratch folder was begun with other portraits or settings.
+    """
+    about = {
+        "landmarks": folder.landmarks.name,
+        "min_side": folder.min_side,
+        "portraits": hashlib.sha256("\n".join(folder.files).encode()).hexdigest()[:16],
+    }
+    parts = _begun(scratch, about)
+    done = sum(len(part.files) + len(part.skipped) for part in parts)
+    if done:
+        print(f"goes on after {done} of {len(folder)} portraits ({scratch})", flush=True)
+    for first in range(done, len(folder), SAVE_EVERY):
+        found: dict[str, Landmarks] = {}
+        skipped: list[str] = []
+        for index in range(first, min(first + SAVE_EVERY, len(folder))):
+            portrait = folder.read(index)
+            if isinstance(portrait, Skipped):
+                skipped.append(portrait.reason)
+            else:
+                found[portrait.file] = Landmarks(mesh=portrait.mesh, pose=portrait.pose)
+        parts.append(Found.of(found, skipped))
+        _write(scratch / f"{first:09d}.npz", vars(parts[-1]))
+        passed = sum(len(part.skipped) for part in parts)
+        print(f"{first + len(found) + len(skipped)}/{len(folder)} portraits, {passed} skipped", flush=True)
+    return Found.joined(parts)
+
+
+def save_landmarks(path: Path, found: Found) -> None:
     """Write the npz that NpzLandmarks reads; an existing file is replaced only by a complete one."""
-    meshes = [_or_nan(marks.mesh, (NUM_MESH, 2)) for marks in found.values()]
-    poses = [_or_nan(marks.pose, (NUM_POSE, 4)) for marks in found.values()]
-    arrays = {"files": np.array(list(found)), "mesh": np.stack(meshes), "pose": np.stack(poses)}
+    _write(path, {name: value for name, value in vars(found).items() if name != "skipped"})
+
+
+def _begun(scratch: Path, about: dict) -> list[Found]:
+    """The parts that are there."""
+    told = scratch / _ABOUT
+    if not told.is_file():
+        scratch.mkdir(parents=True, exist_ok=True)
+        told.write_text(json.dumps(about))
+        return []
+    if told.read_text() != json.dumps(about):
+        raise ValueError(
+            f"{scratch} was begun with other portraits, landmarks or --min-side: give the command that it was begun "
+            "with, or delete it to start anew"
+        )
+    parts = []
+    for path in sorted(scratch.glob("*.npz")):
+        try:
+            with np.load(path) as stored:
+                parts.append(Found(**{name: stored[name] for name in Found.__dataclass_fields__}))
+        except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} is damaged ({error}): delete {scratch} to start anew") from error
+    return parts
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     temporary = path.with_name(f".{path.name}.part")
     try:
         with open(temporary, "wb") as handle:
@@ -67,6 +141,7 @@ def _or_nan(points: Tensor | None, shape: tuple[int, int]) -> np.ndarray:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m training.find_landmarks", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--portraits", type=Path, required=True, help="folder of pictures, with or without portraits.csv"
@@ -86,19 +161,22 @@ def main(arguments: list[str] | None = None) -> int:
         if folder.num_unlisted:
             print(f"{folder.num_unlisted} pictures are not in {TABLE} and are not read")
         prepare_folder(options.out.parent)
-        found, skipped = find_landmarks(folder)
-        if not found:
-            raise ValueError(f"no portrait in {options.portraits} can be used: {_listed(skipped)}")
-        save_landmarks(options.out, found)
+        scratch = options.out.with_name(f".{options.out.stem}.begun")
+        found = find_landmarks(folder, scratch)
+        if len(found.files):
+            save_landmarks(options.out, found)
+        shutil.rmtree(scratch)
+        skipped = ", ".join(f"{count} {reason}" for reason, count in sorted(Counter(found.skipped.tolist()).items()))
+        if not len(found.files):
+            raise ValueError(f"no portrait in {options.portraits} can be used: {skipped}")
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{options.out}: landmarks of {len(found)} portraits from {source.name}; skipped: {_listed(skipped)}")
+    except KeyboardInterrupt:
+        print("stopped; the same command continues", file=sys.stderr)
+        return 130
+    print(f"{options.out}: landmarks of {len(found.files)} portraits from {source.name}; skipped: {skipped or 'none'}")
     return 0
-
-
-def _listed(skipped: dict[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in skipped.items()) or "none"
 
 
 if __name__ == "__main__":

@@ -24,8 +24,9 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
+from .aligned import aligned
 from .batches import StepBatches, noise, to_device
 from .checkpoints import TrainingState, check_result, load_checkpoint, save_checkpoint, save_result
 from .curriculum import Stage, rate
@@ -50,6 +51,8 @@ class StageParts:
     module: returns (loss, numbers) from (batch, generator). loss: mean over the rows of the batch. numbers: floats for
     the log, the same names on every call. generator: on the CPU, so that noise is the same on every device.
     starts_from: name -> sha256 of every file or table that shaped it; a run does not continue when one changes.
+    completion: tensors of the result that are not trained but follow from the averaged weights, called with those in
+    place, e.g. statistics of batch norm.
     """
 
     module: nn.Module
@@ -57,6 +60,7 @@ class StageParts:
     validation: BatchSource
     examiner: Examiner | None = None
     starts_from: Mapping[str, str] = field(default_factory=dict)
+    completion: Callable[[], dict[str, Tensor]] | None = None
 
 
 class Stopped(RuntimeError):
@@ -118,7 +122,7 @@ class _Running:
         if not self.sharded:
             check_room(parts.module, run, accelerator.device, keep=config.keep)
         # A sharded model is placed by accelerate, piece by piece: whole it may not fit.
-        module = (parts.module if self.sharded else parts.module.to(accelerator.device)).train()
+        module = (parts.module if self.sharded else aligned(parts.module.to(accelerator.device))).train()
         self.owned = [name for name, p in module.named_parameters() if p.requires_grad]
         self.batches = StepBatches(
             parts.training,
@@ -205,6 +209,9 @@ class _Running:
         """Write the averaged weights; parameters that no gradient reaches are part of them."""
         main = self.accelerator.is_main_process
         every = {name: self.state.average.get(name, self.parameters[name]) for name in self.owned}
+        if self.parts.completion is not None:
+            with _averaged(self.state, self.bare):
+                every |= self.parts.completion()
         save_result(result, every, self.described, is_main=main)
         self.accelerator.wait_for_everyone()
         if main:

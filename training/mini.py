@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+import mirrorppr_core
 from mirrorppr_core.checkpoint import bundled_set, file_sha256
 from mirrorppr_core.codecs import FieldCodec, motion_scale
 from mirrorppr_core.config import ModelConfig
@@ -23,7 +24,10 @@ from mirrorppr_core.mae import MAEEncoder
 from mirrorppr_core.rformer import RFormer
 from mirrorppr_core.views import CanonicalView
 
+from . import body_stage, portraits
+from .body_data import check_bodies, load_body_photos
 from .curriculum import Stage
+from .drawn_bodies import drawn_bodies
 from .drawn_faces import drawn_faces
 from .loop import StageParts
 from .mini_examiner import MiniExaminer
@@ -39,6 +43,7 @@ _NEEDS = {
     "backbone": ("mae",),
     "extractor": ("mae", "field_dit"),
     "joint": ("mae", "field_dit"),
+    "body": (),
 }
 _CONTINUES = {
     "encoder": ("mae",),
@@ -46,10 +51,14 @@ _CONTINUES = {
     "backbone": ("adaptation", "field_dit", "names"),
     "extractor": ("rformer",),
     "joint": ("adaptation", "rformer", "connector", "lora"),
+    "body": ("body",),
 }
 # Changes to the sample settings for a stage's subset of operations. Both: the settings' own shares.
 _SUBSETS = {"simulated": {"professional_share": 0.0}, "both": {}, "professional": {"professional_share": 0.8}}
+# What decides how an operation moves a face, beside portraits.py.
+_OPERATION_CODE = ("warping.py", "llw_*.py", "professional*.py", "fields.py", "views.py", "landmarks.py")
 _START_BATCHES, _START_SIZE = 40, 64  # samples whose motions a fresh basis starts from
+_CALIBRATION_OF_REHEARSALS = 1  # batches: drawn bodies are all alike
 _VALIDATION_SEED = 10_000  # far from the training seeds
 
 
@@ -60,6 +69,8 @@ class MiniData:
     # A folder with portraits.csv and landmarks.npz, and the file of training.train_locator; empty: the bundled locator.
     portraits: str = field(default="", metadata={"compared": False})
     locator: str = field(default="", metadata={"compared": False})
+    # Stage body: .npz of arrays files and pose (n, 33, 4) for face portraits; empty: the portraits of body/ alone.
+    poses: str = field(default="", metadata={"compared": False})
     drawn: int = 0  # faces drawn at random instead of portraits: a rehearsal
     held_out: float = 0.06  # share of identities kept for validation
     samples: SampleConfig = field(default_factory=SampleConfig)
@@ -97,6 +108,8 @@ def check(preset: Preset, run: Path) -> None:
         foreign = [p for p in stage.starts if p not in _NEEDS[stage.module] + _CONTINUES[stage.module]]
         if missing or foreign:
             raise ValueError(f"stage {stage.name}: starts lacks {missing} and does not know {foreign}")
+        if stage.module == "body" and stage.samples:
+            raise ValueError(f"stage {stage.name}: the body has no sample settings, remove {sorted(stage.samples)}")
         sample_config(stage, data)
     if data.drawn:
         return
@@ -105,6 +118,8 @@ def check(preset: Preset, run: Path) -> None:
     for name in ("portraits.csv", "landmarks.npz"):
         if not (Path(data.portraits) / name).exists():
             raise ValueError(f"{data.portraits} has no {name}: --portraits is the folder that holds it")
+    if any(stage.module == "body" for stage in preset.stages):
+        check_bodies(Path(data.portraits))
     if not _locator(data).exists():
         raise ValueError(f"{_locator(data)} does not exist: train one with python -m training.train_locator")
 
@@ -112,7 +127,9 @@ def check(preset: Preset, run: Path) -> None:
 def build(stage: Stage, preset: Preset, run: Path, device: torch.device) -> StageParts:
     """The stage's module with the results of earlier stages in it, and its samples."""
     data, config, seed = preset.data, preset.model, preset.loop.seed
-    faces, view = _faces(data, config, run)
+    if stage.module == "body":
+        return _build_body(stage, data, run, seed=seed)
+    faces, view, fingerprint = _faces(data, config, run)
     training, held_out = split_by_identity(faces, held_out=data.held_out, seed=0)
     module, starts_from = build_module(stage, config, run)
     samples, options = sample_config(stage, data), {"pixels": stage.module != "geometry"}
@@ -123,43 +140,72 @@ def build(stage: Stage, preset: Preset, run: Path, device: torch.device) -> Stag
         training=SamplerSource(Sampler(training, view, samples, seed=seed), **options),
         validation=SamplerSource(Sampler(held_out, view, samples, seed=_VALIDATION_SEED + seed), **options),
         examiner=MiniExaminer(),
-        starts_from={**starts_from, "faces": _fingerprint(faces)},
+        starts_from={**starts_from, "faces": fingerprint},
     )
+
+
+def _build_body(stage: Stage, data: MiniData, run: Path, *, seed: int) -> StageParts:
+    if data.drawn:
+        photos = drawn_bodies(data.drawn)
+    else:
+        mean_face = Locator.from_file(_locator(data)).mean_face
+        photos = load_body_photos(Path(data.portraits), Path(data.poses) if data.poses else None, mean_face)
+    training, held_out = body_stage.split_photos(photos, held_out=data.held_out, seed=0)
+    source = body_stage.BodySource(training, seed)
+    batches = _CALIBRATION_OF_REHEARSALS if data.drawn else body_stage.CALIBRATION_BATCHES
+    module = body_stage.BodyStage(body_stage.usual_places(training), source, batches=batches)
+    starts = _Starts(stage, run)
+    starts.fill("body", module.body)
+    return StageParts(
+        module=module,
+        training=source,
+        validation=body_stage.PlainBodySource(held_out),
+        examiner=body_stage.BodyExaminer(),
+        starts_from={**starts.used, "bodies": body_stage.fingerprint(photos)},
+        completion=module.statistics,
+    )
+
+
+class _Starts:
+    """Fills parts of a module from the results that the stage names. used: sha256 of each of them."""
+
+    def __init__(self, stage: Stage, run: Path):
+        self._stage, self._run = stage, run
+        self.used: dict[str, str] = {}
+
+    def fill(self, part: str, module: nn.Module) -> nn.Module:
+        if part in self._stage.starts:
+            path = self._run / f"{self._stage.starts[part]}.safetensors"
+            _load_part(path, part, module)
+            self.used[path.name] = file_sha256(path)
+        return module
 
 
 def build_module(stage: Stage, config: ModelConfig, run: Path) -> tuple[nn.Module, dict[str, str]]:
     """The module, and the sha256 of each result that was loaded into it."""
-    used: dict[str, str] = {}
-
-    def start(part: str, module: nn.Module | None = None) -> nn.Module:
-        if part in stage.starts:
-            path = run / f"{stage.starts[part]}.safetensors"
-            _load_part(path, part, module)
-            used[path.name] = file_sha256(path)
-        return module
-
+    starts = _Starts(stage, run)
     if stage.module == "encoder":
         module = EncoderStage(config)
-        start("mae", module.mae)
-        return module, used
+        starts.fill("mae", module.mae)
+        return module, starts.used
     if stage.module == "geometry":
         module = GeometryStage(config)
-        start("adaptation", module.field_dit)
-        start("names", module.names)
-        return module, used
-    mae, field_dit = start("mae", MAEEncoder(config.mae)), start("field_dit", FieldDiT(config))
-    start("adaptation", field_dit)  # a later one replaces that of the field network
+        starts.fill("adaptation", module.field_dit)
+        starts.fill("names", module.names)
+        return module, starts.used
+    mae, field_dit = starts.fill("mae", MAEEncoder(config.mae)), starts.fill("field_dit", FieldDiT(config))
+    starts.fill("adaptation", field_dit)  # a later one replaces that of the field network
     if stage.module == "backbone":
         module = BackboneStage(config, mae, field_dit)
-        start("names", module.names)
+        starts.fill("names", module.names)
     elif stage.module == "extractor":
         module = ExtractorStage(config, mae, field_dit)
-        start("rformer", module.rformer)
+        starts.fill("rformer", module.rformer)
     else:
-        module = JointStage(config, mae, field_dit, start("rformer", RFormer(config)))
-        start("connector", module.connector)
-        start("lora", module.field_dit)
-    return module, used
+        module = JointStage(config, mae, field_dit, starts.fill("rformer", RFormer(config)))
+        starts.fill("connector", module.connector)
+        starts.fill("lora", module.field_dit)
+    return module, starts.used
 
 
 def _start_from_faces(field_dit: FieldDiT, sampler: Sampler) -> None:
@@ -211,25 +257,35 @@ def _locator(data: MiniData) -> Path:
 
 
 @lru_cache(maxsize=1)
-def _faces(data: MiniData, config: ModelConfig, run: Path) -> tuple[FaceSet, CanonicalView]:
-    """All training faces. Kept, as every stage of a run uses the same."""
+def _faces(data: MiniData, config: ModelConfig, run: Path) -> tuple[FaceSet, CanonicalView, str]:
+    """All training faces and their fingerprint. Kept, as every stage of a run uses the same."""
     if data.drawn:
-        return drawn_faces(data.drawn, config)
+        faces, view = drawn_faces(data.drawn, config)
+        return faces, view, fingerprint(faces)
     mean_face = Locator.from_file(_locator(data)).mean_face
     faces = load_faces(
         Path(data.portraits),
         split="train",
         mean_face=mean_face,
         view=config.view,
-        cache=run / "cache",
+        cache=run / "cache" / operations_version(),  # tables of older code are not found, and made anew
         crop_size=config.mae.image_size,
     )
-    return faces, CanonicalView(config.view, mean_face)
+    return faces, CanonicalView(config.view, mean_face), fingerprint(faces)
 
 
-def _fingerprint(faces: FaceSet) -> str:
-    """Twelve digits that change with the people, their shapes or their order."""
+def fingerprint(faces: FaceSet) -> str:
+    """Twelve digits that change with the people, their shapes, their order or what operations do to them."""
     digest = hashlib.sha256("\n".join(faces.identity).encode())
-    for tensor in (faces.shapes, faces.weight):
-        digest.update(tensor.numpy().tobytes())
+    for tensor in (faces.shapes, faces.weight, faces.llw, faces.professional):
+        digest.update(tensor.contiguous().numpy())
     return digest.hexdigest()[:12]
+
+
+@lru_cache(maxsize=1)
+def operations_version() -> str:
+    """Eight digits of the code that the operation tables come from."""
+    core = Path(mirrorppr_core.__file__).parent
+    paths = [path for name in _OPERATION_CODE for path in sorted(core.glob(name))]
+    text = "".join(path.read_text(encoding="utf-8") for path in [*paths, Path(portraits.__file__)])
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -61,6 +61,10 @@ class MiniExaminer:
             "|target - prediction| x 4": _MAGNIFIED * (target - prediction).abs(),
         }
 
+    def sheet_numbers(self, batch: Batch, columns: dict[str, Tensor]) -> dict[str, float]:
+        """None: `numbers` judges every batch."""
+        return {}
+
 
 @torch.no_grad()
 def predicted_motion(module: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor | None:

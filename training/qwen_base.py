@@ -105,9 +105,7 @@ def load_mae(path: Path, config: QwenConfig, *, dtype: torch.dtype) -> OfficialM
 
 def _nf4():
     if find_spec("bitsandbytes") is None:
-        raise ModuleNotFoundError(
-            "storage nf4 needs bitsandbytes: run `pip install bitsandbytes`, or use storage fp8"
-        )
+        raise ModuleNotFoundError("storage nf4 needs bitsandbytes: run `pip install bitsandbytes`, or use storage fp8")
     if not torch.cuda.is_available():
         raise ValueError("storage nf4 needs a CUDA GPU (bitsandbytes quantises there): use storage fp8 or bfloat16")
     from diffusers import BitsAndBytesConfig

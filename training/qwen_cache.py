@@ -29,6 +29,8 @@ from mirrorppr_core.qwen.files import choose_dtype
 from mirrorppr_core.qwen.latents import encode
 from mirrorppr_core.qwen.standalone import QwenComponents, encode_text
 
+from .aligned import aligned
+
 PICTURES_PER_SHARD = 256
 _BASE_KEY = "mirrorppr_base"
 READERS = ("text_encoder", "vae")
@@ -121,7 +123,6 @@ def base_identity(folder: Path, parts: tuple[str, ...] = READERS) -> str:
 
 def load_encoder(base: Path, *, device: torch.device | str, dtype: torch.dtype | None = None) -> OnlineEncoder:
     """Language model and VAE of a diffusers folder on the device, frozen; the DiT is not read."""
-    from diffusers import AutoencoderKLQwenImage
     from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
     missing = [part for part in (*READERS, "processor") if not (base / part).is_dir()]
@@ -129,16 +130,24 @@ def load_encoder(base: Path, *, device: torch.device | str, dtype: torch.dtype |
         raise FileNotFoundError(f"{base} lacks {', '.join(missing)}: name a diffusers folder of Qwen-Image-Edit")
     dtype, local = dtype or choose_dtype(device), {"local_files_only": True}
     text_encoder = Qwen2_5_VLForConditionalGeneration.from_pretrained(base / "text_encoder", dtype=dtype, **local)
-    vae = AutoencoderKLQwenImage.from_pretrained(base / "vae", torch_dtype=dtype, **local)
     return OnlineEncoder(
         QwenComponents(
             transformer=_NoTransformer(),
-            text_encoder=text_encoder.to(device).eval().requires_grad_(False),
+            text_encoder=aligned(text_encoder.to(device)).eval().requires_grad_(False),
             tokenizer=AutoTokenizer.from_pretrained(base / "processor", **local),
-            vae=vae.to(device).eval().requires_grad_(False),
+            vae=load_vae(base, device=device, dtype=dtype),
             device=torch.device(device),
         )
     )
+
+
+def load_vae(base: Path, *, device: torch.device | str, dtype: torch.dtype | None = None) -> nn.Module:
+    """The VAE of a diffusers folder on the device, frozen."""
+    from diffusers import AutoencoderKLQwenImage
+
+    dtype = dtype or choose_dtype(device)
+    vae = AutoencoderKLQwenImage.from_pretrained(base / "vae", torch_dtype=dtype, local_files_only=True)
+    return aligned(vae.to(device)).eval().requires_grad_(False)
 
 
 class _NoTransformer(nn.Module):
@@ -204,7 +213,7 @@ def main() -> None:
     parser.add_argument("--parts", type=int, default=1, help="processes or machines that fill the cache together")
     arguments = parser.parse_args()
     from .presets import load_preset
-    from .qwen_engine import pictures_to_encode
+    from .qwen_sources import pictures_to_encode
 
     try:
         preset = load_preset(arguments.config, arguments.set)

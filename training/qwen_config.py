@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from mirrorppr_core.config import LoRAConfig
 from mirrorppr_core.qwen.config import FACE, PRO, QwenConfig
 
+SOURCES = ("online", "shards", "released")
 STORAGES = ("bfloat16", "float32", "fp8", "nf4")
 WEIGHTINGS = ("bell", "flat")
 
@@ -121,28 +122,37 @@ def _place() -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class QwenDataConfig:
-    """Where a run's weights and samples come from. Sizes are (height, width); empty ones are the method's own."""
+    """Where a run's weights and samples come from. Sizes are (height, width); empty ones are the method's own.
+
+    Portraits are retouched while training (online), or finished pairs are read (qwen_pairs.py): then landmarks and mode
+    were decided when those were made, and operations only says which of them to take.
+    """
 
     base: str = _place()  # diffusers folder of Qwen-Image-Edit
     mae: str = _place()  # mae_pretrained.safetensors of the release, or the file of facebook/vit-mae-large
-    portraits: str = _place()  # folder of training.portrait_folder
+    source: str = "online"  # or "shards" of training.synthesize, or "released" layouts
+    portraits: str = _place()  # online: folder of training.portrait_folder
+    pairs: str = _place()  # the others: their folder
     cache: str = _place()  # of training.qwen_cache; empty: language model and VAE work while training
     landmarks: str = "mini"  # or npz:PATH, mediapipe; body operations need the latter two
     min_side: int = 512  # pixels; smaller portraits are passed over
     operations: str = ""  # instead of what the stage's row says: a group or names of training.recipes
-    samples: int = 20_000  # in the set, over all sizes; they repeat, so a cache of them can be complete
+    # In the set, over all sizes; they repeat, so a cache of them can be complete. 0: every pair once, never online.
+    samples: int = 20_000
     held_out: float = 0.02  # share of identities kept for validation
-    cross_identity: float = 0.5  # share of samples whose query is another person
+    cross_identity: float = 0.5  # share of samples whose query is another person; of pairs: where one has the same
     max_steps: int = 3  # operations in one retouch, at most
     mode: str = "exact"  # or "official": the published arithmetic, simulated operations only
     exemplar_size: tuple[int, ...] = ()  # face: 1024 x 1024; pro: 1536 x 1440
     query_sizes: tuple[tuple[int, int], ...] = ()  # face: 1024 x 1024; pro: the published pools
 
     def __post_init__(self) -> None:
-        if not 0 < self.held_out < 1 or self.samples < 1 or self.min_side < 1:
+        if self.source not in SOURCES:
+            raise ValueError(f"source={self.source!r}: use one of {', '.join(SOURCES)}")
+        if not 0 < self.held_out < 1 or self.samples < (self.source == "online") or self.min_side < 1:
             raise ValueError(
                 f"held_out={self.held_out}, samples={self.samples}, min_side={self.min_side}: need 0 < held_out < 1, "
-                "samples and min_side of 1 or more"
+                "samples and min_side of 1 or more (samples=0 takes every pair of shards or released folders once)"
             )
         if len(self.exemplar_size) not in (0, 2) or any(len(size) != 2 for size in self.query_sizes):
             raise ValueError("exemplar_size and query_sizes hold (height, width), e.g. exemplar_size=[1024, 1024]")

@@ -6,8 +6,9 @@
 
 Pictures of one batch share their shapes: Face squeezes exemplars to one square, Pro keeps theirs, and the DiT takes
 one query size a call. So samples come in buckets of one shape each (the resolution pool of the published data has 6
-for faces, 28 for bodies), and a step is filled from one bucket. Over an epoch every bucket gives its samples once but
-for the remainder; which step takes what is a function of (seed, step) alone.
+for faces, 28 for bodies), and a step is filled from one bucket. A bucket is one endless sequence, its samples in an
+order of their own in each pass; what does not fill a batch at the end of a pass begins the next one, so every sample is
+given equally often. Which step takes what is a function of (seed, step) alone, and its rows are dealt to processes.
 """
 
 from __future__ import annotations
@@ -83,15 +84,28 @@ class QwenSource:
 
     def plan(self, step: int, size: int) -> tuple[int, list[int]]:
         """Which bucket fills this step, and with which of its samples."""
-        batches = [max(1, len(bucket) // size) for bucket in self.buckets]
-        epoch, place = divmod(step, sum(batches))
-        number = place_of(place, sum(batches), self._order(epoch, 0))
+        lengths = [len(bucket) for bucket in self.buckets]
+
+        def begun(epoch: int) -> list[int]:
+            """Whole batches that each bucket has given before an epoch."""
+            return [epoch * length // size for length in lengths]
+
+        low, high = 0, (step + 1 + len(lengths)) * size // sum(lengths) + 1
+        while high - low > 1:  # the last epoch that begins at this step or before
+            middle = (low + high) // 2
+            low, high = (middle, high) if sum(begun(middle)) <= step else (low, middle)
+        before, after = begun(low), begun(low + 1)
+        batches = [last - first for first, last in zip(before, after, strict=True)]
+        place = step - sum(before)
+        # Shuffled so that shapes alternate; one bucket alone is in random order already, pass after pass.
+        number = place if len(lengths) == 1 else place_of(place, sum(batches), self._order(low, 0))
         chosen = 0
         while number >= batches[chosen]:
             number -= batches[chosen]
             chosen += 1
-        length, order = len(self.buckets[chosen]), self._order(epoch, chosen + 1)
-        return chosen, [place_of((number * size + row) % length, length, order) for row in range(size)]
+        first, length = (before[chosen] + number) * size, lengths[chosen]
+        passes = [divmod(position, length) for position in range(first, first + size)]
+        return chosen, [place_of(place, length, self._order(epoch, chosen + 1)) for epoch, place in passes]
 
     def batch(self, step: int, size: int, part: int, parts: int) -> PictureBatch | LatentBatch:
         """Rows part * size / parts and following of the step's `size` samples."""

@@ -123,7 +123,7 @@ class QwenExtractorStage(nn.Module):
 
     def paint(self, batch: PictureBatch) -> Tensor:
         """The decoder's answer, (B, 3, H, W), not clamped."""
-        with _mixed(self.mae):
+        with mixed(self.mae):
             tokens = extract_tokens(self.rformer, self.mae, batch.before, batch.after)
             return self.decoder(batch.query, tokens)
 
@@ -150,7 +150,7 @@ class QwenJointStage(nn.Module):
         noise = torch.randn(x_0.shape, generator=generator).to(x_0.device)
         s = self.times[index]
         x_s = torch.lerp(x_0, noise, s[:, None, None, None])
-        with _mixed(self.transformer):
+        with mixed(self.transformer):
             tokens = self.connector(extract_tokens(self.rformer, self.mae, batch.before, batch.after))
             predicted = velocity(
                 self.transformer,
@@ -206,7 +206,7 @@ def load_lpips() -> Perceptual:
     return lambda a, b: network.to(a.device)(2 * a - 1, 2 * b - 1)
 
 
-def _mixed(frozen: nn.Module) -> AbstractContextManager:
+def mixed(frozen: nn.Module) -> AbstractContextManager:
     """bfloat16 arithmetic around a bfloat16 base; float32 parameters stay float32 in memory."""
     parameter = next(p for p in frozen.parameters() if p.is_floating_point())
     dtype = getattr(frozen, "dtype", parameter.dtype)

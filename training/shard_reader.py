@@ -12,12 +12,14 @@ number of processes or workers: `start=` that many.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -26,7 +28,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from .order import place_of
-from .shards import Sample, finished
+from .shards import BLOCK, Sample, finished
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class ShardSet(Dataset):
         self.folder, self.decode = Path(folder), decode
         self.names: list[str] = []
         self._offsets: list[np.ndarray] = []
-        ends = [0]
+        ends, contents = [0], hashlib.sha256()
         for path in sorted(self.folder.glob("*.tar")):
             facts = finished(self.folder, path.stem)
             if facts is None:
@@ -77,15 +79,24 @@ class ShardSet(Dataset):
             self.names.append(path.stem)
             self._offsets.append(np.array([*facts["offsets"], facts["bytes"]]))
             ends.append(ends[-1] + facts["count"])
+            contents.update(f"{path.stem} {facts['sha256']}\n".encode())
         if not self.names:
             raise ValueError(f"{self.folder}: no shards (*.tar) here. Make some with python -m training.synthesize")
         self._ends = np.array(ends)
+        self.digest = contents.hexdigest()[:16]  # of all contents, by what the json files say of them
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
     def __getitem__(self, index: int) -> object:
         return self.decode(self.sample(index))
+
+    def abouts(self) -> Iterator[dict]:
+        """The json of every sample in order. Pictures are passed over, so it takes a few reads of a block each."""
+        for name, offsets in zip(self.names, self._offsets, strict=True):
+            with open(self.folder / f"{name}.tar", "rb") as archive:
+                for begin in offsets[:-1].tolist():
+                    yield _about(archive, begin, name)
 
     def sample(self, index: int) -> Sample:
         if not 0 <= index < len(self):
@@ -145,6 +156,19 @@ class ShardStream(IterableDataset):
         return place_of(place, len(self.samples), self.seed + epoch) if self.shuffle else place
 
 
+def _about(archive: BinaryIO, place: int, name: str) -> dict:
+    """The json of the sample that begins at `place`."""
+    try:
+        while True:
+            archive.seek(place)
+            member = tarfile.TarInfo.frombuf(archive.read(BLOCK), "utf-8", "strict")
+            if member.name.endswith(".json"):
+                return json.loads(archive.read(member.size))
+            place += BLOCK + -(-member.size // BLOCK) * BLOCK
+    except (tarfile.TarError, ValueError) as error:
+        raise _damaged(name, error) from error
+
+
 def _parse(block: bytes, name: str) -> Sample:
     """One sample's members, headers included."""
     key, files = "", {}
@@ -154,10 +178,12 @@ def _parse(block: bytes, name: str) -> Sample:
                 key, _, extension = member.name.partition(".")
                 files[extension] = members.extractfile(member).read()
     except tarfile.TarError as error:
-        raise ValueError(
-            f"{name}.tar is damaged ({error}): copy it again, or delete it and have it made anew"
-        ) from error
+        raise _damaged(name, error) from error
     return Sample(key, files)
+
+
+def _damaged(name: str, error: Exception) -> ValueError:
+    return ValueError(f"{name}.tar is damaged ({error}): copy it again, or delete it and have it made anew")
 
 
 def _picture(sample: Sample, name: str) -> Tensor:
