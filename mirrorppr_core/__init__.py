@@ -15,9 +15,11 @@
     config.py, checkpoint.py, network_file.py                   settings and files of a matched set
 
     professional.py  the 27 professional operations as fields   professional_operations.py
+    known_operations.py, operation_bank.py, bank_fit.py         named operations on a face, found in a motion
     reproject.py     any editor's output -> the original's own pixels, moved
                      alignment.py, residual.py, bridging.py     shift and zoom, what a warp cannot explain, gaps
-    warping.py       simulated retouching (LLW)                 llw_operations.py, llw_exact.py, llw_official.py
+    warping.py       simulated retouching (LLW)                 llw_operations.py, llw_exact.py, llw_feather.py,
+                                                                llw_official.py
     qwen/            the paper's own system at its own dimensions
     metrics.py, images.py, photo_files.py                       scores, checks, files
     cli.py           the command line                           *_command.py: one command each

@@ -1,38 +1,36 @@
 """LLW as a clean motion: sub-pixel, without the published quirks, cheap at any set of points.
 
-    d(p) = m(p) * D(p),     out(p) = in(p + d(p))
+    d(p) = m(p) * calm * D(p),     out(p) = in(p + d(p))
 
 D is a moving-least-squares similarity (Schaefer et al. 2006) at the vertices of a coarse grid,
 linear between them; m is the blurred convex hull of a ring of landmarks and of the places that
 moving landmarks leave and reach. Strength 0 is exactly zero motion, and the same face at
 another size gets the same motion.
 
+At full strength the published m and D fold some faces: eye distances, and mouths most of all. So m has a wider
+feather and `calm` is below 1 on such faces, by as much as they need (llw_feather.py), and on these alone.
+
 The grid belongs to the method: it tames the peaks that moving least squares has at every
 control point. Evaluated per pixel, nose bridges and lips move differently by half and more
 of their motion, and lips fold on many faces.
 
-B faces, N points, K control points, R raster pixels a side. Pixels, x then y.
+B faces, N points, K control points. Pixels, x then y.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .fields import pixel_grid, sample
+from .llw_feather import RingMask, draw_ring, shrinking
 from .llw_operations import MESH_POINTS, ControlPoints, LLWOperation, operation_named
 
 GRID_SHARE = 30 / 1024  # vertex spacing as a share of the short side: the published 30 px at 1024
-FEATHER_SIGMA = 8 / 1024  # of the blur that softens the mask, as a share of the short side
-FEATHER_RADIUS = 25.5 / 1024  # where that blur ends; both are the published ones at 1024
 _EPSILON_PX = 1e-4  # keeps the weight of a control point finite on the point itself
-_DIRECTIONS = 64  # D: in which corners of a hull are looked for
-_RASTER = 64  # R: two or three pixels per sigma of the feather
 _FOLLOW_ITERATIONS = 20
 
 
@@ -40,13 +38,13 @@ _FOLLOW_ITERATIONS = 20
 class LLWMotion:
     """Exact mode of one operation on B faces, ready to be asked for its motion anywhere."""
 
-    vertices: Tensor  # (B, 2, n_y, n_x) deformation at the vertices of the grid
+    vertices: Tensor  # (B, 2, n_y, n_x) deformation at the vertices of the grid, calmed
     spacing: Tensor  # (2,) px between vertices, x then y
     rings: tuple[RingMask, ...]
 
     def deformation(self, positions: Tensor) -> Tensor:
         """Before the mask.  positions: (B, 2, h, w) pixels.  Returns (B, 2, h, w)."""
-        return sample(self.vertices, positions / self.spacing.view(2, 1, 1), mode="bilinear")
+        return _between(self.vertices, self.spacing, positions)
 
     def mask(self, positions: Tensor) -> Tensor:
         """(B, 2, h, w) -> (B, 1, h, w) in [0, 1]; rings that overlap do not add up."""
@@ -59,25 +57,6 @@ class LLWMotion:
     def at(self, points: Tensor) -> Tensor:
         """The same for lists of points.  (B, N, 2) -> (B, N, 2)."""
         return self.displacement(points.mT[:, :, None])[:, :, 0].mT
-
-
-@dataclass(frozen=True, kw_only=True)
-class RingMask:
-    """A blurred convex hull, drawn in a small square around it; zero on the square's border."""
-
-    values: Tensor  # (B, 1, _RASTER, _RASTER)
-    corner: Tensor  # (B, 2) px of the square's top-left edge
-    pixel: Tensor  # (B,) px per raster pixel
-
-    @property
-    def box(self) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom pixel that hold the first face's square, ends excluded."""
-        end = self.corner[0] + self.pixel[0] * _RASTER
-        return (*self.corner[0].floor().long().tolist(), *end.ceil().long().tolist())
-
-    def at(self, positions: Tensor) -> Tensor:
-        inside = (positions - self.corner[..., None, None]) / self.pixel.view(-1, 1, 1, 1) - 0.5
-        return sample(self.values, inside, mode="bilinear")
 
 
 def llw_motion(
@@ -95,12 +74,23 @@ def llw_motion(
     spacing = mesh.new_tensor([size[1] / cells[0], size[0] / cells[1]])
     places = pixel_grid(cells[1] + 1, cells[0] + 1, device=mesh.device) * spacing.view(2, 1, 1)
     values = mls_displacement(places.flatten(2).mT.expand(len(mesh), -1, -1), control)
-    radius, sigma = min(size) * FEATHER_RADIUS, min(size) * FEATHER_SIGMA
-    return LLWMotion(
-        vertices=values.mT.unflatten(2, places.shape[-2:]),
-        spacing=spacing,
-        rings=tuple(_draw_ring(ring, radius, sigma) for ring in chosen.covered_rings(mesh, control)),
-    )
+    vertices = values.mT.unflatten(2, places.shape[-2:])
+    rings, calm = [], mesh.new_ones(len(mesh))
+    for hull in chosen.covered_rings(mesh, control):
+        ring = draw_ring(hull, min(size))
+        areas = shrinking(ring, _between(vertices, spacing, ring.places))
+        widening = areas.widening
+        if bool((widening > 1).any()):
+            ring = draw_ring(hull, min(size), widening)
+            areas = shrinking(ring, _between(vertices, spacing, ring.places))
+        rings.append(ring)
+        calm = torch.minimum(calm, areas.calm)
+    return LLWMotion(vertices=vertices * calm.view(-1, 1, 1, 1), spacing=spacing, rings=tuple(rings))
+
+
+def _between(vertices: Tensor, spacing: Tensor, positions: Tensor) -> Tensor:
+    """Bilinear between the vertices of the grid.  (B, 2, h, w) pixels -> (B, 2, h, w)."""
+    return sample(vertices, positions / spacing.view(2, 1, 1), mode="bilinear")
 
 
 def mls_displacement(points: Tensor, control: ControlPoints) -> Tensor:
@@ -131,44 +121,6 @@ def mls_displacement(points: Tensor, control: ControlPoints) -> Tensor:
     imaginary = (cross - px * ey + py * ex) / spread
     ux, uy = v[..., 0] - px, v[..., 1] - py
     return torch.stack([ex + ux * real - uy * imaginary, ey + ux * imaginary + uy * real], -1)
-
-
-def _draw_ring(points: Tensor, radius: float, sigma: float) -> RingMask:
-    """Fill the convex hull of (B, n, 2) points, anti-aliased, and blur it.
-
-    The signed distance to a hull is the largest of n . x - max(n . points) over its outward
-    unit normals n: that needs no polygons, so faces go in batches.
-    """
-    low, high = points.amin(1), points.amax(1)  # (B, 2)
-    # The kernel's reach and one raster pixel of zeros all around.
-    pixel = ((high - low).amax(1) + 2 * radius) / (_RASTER - 2)
-    corner = (low + high) / 2 - pixel[:, None] * _RASTER / 2
-    centres = (pixel_grid(_RASTER, _RASTER, device=points.device) + 0.5).flatten(2).mT  # (1, R * R, 2)
-    places = corner[:, None] + centres * pixel.view(-1, 1, 1)
-    normals = _hull_normals(points)
-    reach = (points @ normals).amax(1, keepdim=True)  # (B, 1, D)
-    one_by_one = zip(places.split(1), normals.split(1), reach.split(1), strict=True)  # a face fits the cache, 32 do not
-    beyond = torch.cat([(place @ normal - limit).amax(-1) for place, normal, limit in one_by_one])  # (B, R * R)
-    filled = (0.5 - beyond / pixel[:, None]).clamp(0, 1).unflatten(1, (_RASTER, _RASTER))
-    steps = torch.arange(_RASTER, device=points.device)
-    offsets = (steps[:, None] - steps) * pixel.view(-1, 1, 1)  # (B, R, R) px
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2) * (offsets.abs() <= radius)
-    kernel = kernel / kernel.sum(2, keepdim=True).amax(1, keepdim=True)
-    return RingMask(values=(kernel @ filled @ kernel.mT)[:, None].clamp(0, 1), corner=corner, pixel=pixel)
-
-
-def _hull_normals(points: Tensor) -> Tensor:
-    """Outward unit normals of the sides of convex hulls, (B, n, 2) -> (B, 2, D), some of them twice.
-
-    Corners are the farthest points in D directions; a side joins two that follow each other.
-    """
-    angle = torch.arange(_DIRECTIONS, device=points.device) * (2 * math.pi / _DIRECTIONS)
-    directions = torch.stack([angle.cos(), angle.sin()])  # (2, D), turning the way sides do
-    farthest = (points @ directions).argmax(1)  # (B, D)
-    corners = points.gather(1, farthest[..., None].expand(-1, -1, 2))
-    x, y = (corners.roll(-1, 1) - corners).unbind(-1)
-    sides = F.normalize(torch.stack([y, -x], 1), dim=1)
-    return torch.where(sides.any(1, keepdim=True), sides, directions)
 
 
 def follow(mesh: Tensor, at: Callable[[Tensor], Tensor]) -> Tensor:

@@ -35,7 +35,7 @@ LEAST_VISIBILITY = 0.5  # MediaPipe's own guess that a body landmark is in the p
 _EDGES_TIMES_POINTS = 2**16  # of an outline, looked at together: few calls for few points, little memory for many
 _LEAST_WEIGHT = 1e-6  # on the rim of a window; dividing by less gives gradients that are not numbers
 
-_OVAL = (
+OVAL = (
     10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
     152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
 )  # fmt: skip
@@ -56,7 +56,7 @@ def professional_displacement(
     is its visibility. side: "left" and "right" are the person's own.
     """
     chosen = operation_named(operation)
-    landmarks = _checked_landmarks(chosen, mesh, pose)
+    landmarks = checked_landmarks(chosen, mesh, pose)
     _check_amount(chosen, strength, side)
     groups = _placed_groups(chosen, landmarks, side)
     left, top, right, bottom = _box(groups, size)
@@ -85,7 +85,7 @@ def professional_displacement_at(
     strength: a number or (B,).  Returns displacements shaped like points: what the dense field has there.
     """
     chosen = operation_named(operation)
-    landmarks = _checked_landmarks(chosen, mesh, pose)
+    landmarks = checked_landmarks(chosen, mesh, pose)
     _check_amount(chosen, strength, side)
     targets = points if points.ndim == 3 else points[None]
     moved = _motion(targets, chosen, _placed_groups(chosen, landmarks, side), landmarks)
@@ -191,7 +191,7 @@ def _motion(
     if operation.outside is None:
         return total
     width = (landmarks[:, 454] - landmarks[:, 234]).norm(dim=-1)[:, None]  # (B, 1)
-    away = _distance_outside(points, landmarks[:, list(_OVAL)]) / (operation.outside * width).clamp_min(1e-3)
+    away = _distance_outside(points, landmarks[:, list(OVAL)]) / (operation.outside * width).clamp_min(1e-3)
     near = (1 - away).clamp_min(0)
     return total * (near.square() * (3 - 2 * near))[..., None]
 
@@ -228,7 +228,7 @@ def _box(groups: list[list[_PlacedPush]], size: tuple[int, int]) -> tuple[int, i
     return left, top, right, bottom
 
 
-def _checked_landmarks(operation: ProfessionalOperation, mesh: Tensor | None, pose: Tensor | None) -> Tensor:
+def checked_landmarks(operation: ProfessionalOperation, mesh: Tensor | None, pose: Tensor | None) -> Tensor:
     """Those that the operation reads, with a batch: (B, 478, 2) or (B, 33, 2..4)."""
     landmarks = pose if operation.on_body else mesh
     kind, widths, num = ("pose", (2, 3, 4), NUM_POSE) if operation.on_body else ("mesh", (2,), NUM_MESH)

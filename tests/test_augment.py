@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from mirrorppr_core.fields import warp
 from mirrorppr_core.landmarks import FACE_POINTS, MIRROR_130
 from mirrorppr_core.professional_operations import BODY_PAIRS, FACE_PAIRS
-from training.augment import MIRROR_478, MIRROR_POSE, AugmentConfig, View, draw_view, see, see_motion
+from training.augment import MIRROR_478, MIRROR_POSE, AugmentConfig, View, draw_view, see, see_motion, source_of
 from training.photometry import Look, PhotometricConfig, apply_look, draw_look
 from training.recipes import Recipe, Step, apply_recipe, recipe_displacement
 
@@ -156,6 +156,14 @@ def test_shrinking_averages_instead_of_skipping(shrink):
     seen = see(pattern, view)[..., 2:-2, 2:-2]
     limit = 0.1 if shrink >= 2 else 0.3
     assert (seen - 0.5).abs().max() < limit
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_whole_view_is_what_its_positions_give(seed):
+    view = draw_view(seeded(seed), PHOTO, size=(96, 80), config=AugmentConfig(flip=0.5 * (seed % 2)))
+    source = source_of(picture(seed), view)
+    assert source.mode == "bilinear"
+    assert_close(source.through(view), source.at(view.positions((0, 0, 80, 96))), atol=1e-4, rtol=0)
 
 
 def test_bytes_and_floats_give_the_same_picture():

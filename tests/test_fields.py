@@ -12,6 +12,7 @@ from mirrorppr_core.apply import Field, apply_field
 from mirrorppr_core.fields import (
     changed_mask,
     compose,
+    folds,
     invert,
     jacobian_determinant,
     pixel_grid,
@@ -141,6 +142,15 @@ def test_the_inverse_undoes_the_motion(push):
     assert_close(warp(warp(image, push), inverse), image, atol=0.02, rtol=0)
 
 
+def test_the_inverse_holds_where_the_map_stretches_to_three_times():
+    x = torch.arange(128.0)
+    steep, slow = ((x - 20) / 15).clamp(0, 1), ((110 - x) / 75).clamp(0, 1)
+    push = torch.zeros(1, 2, 96, 128)
+    push[:, 0] = 20 * torch.where(x < 35, steep**2 * (3 - 2 * steep), slow**2 * (3 - 2 * slow))
+    assert push.diff(dim=-1).max() > 1.9 and jacobian_determinant(push).min() > 0.5
+    assert compose(push, invert(push)).abs().max() < 1e-3
+
+
 def test_smoothing_keeps_a_constant_and_the_total_motion(push):
     assert_close(smooth(torch.ones(1, 2, 30, 40), 3.0), torch.ones(1, 2, 30, 40))
     assert_close(smooth(push, 2.0).sum(), push.sum(), atol=0.5, rtol=1e-4)
@@ -257,3 +267,14 @@ def test_integer_pixels_are_refused_with_advice(push):
         warp(torch.zeros(1, 3, 96, 128, dtype=torch.uint8), push)
     with pytest.raises(ValueError, match="uint8"):
         apply_field(torch.zeros(1, 3, 96, 128, dtype=torch.int16), Field.from_dense(push))
+
+
+def test_folds_are_what_the_areas_say():
+    """Gentle motions are judged by their extremes, the others by every area: the answer is the same."""
+    answers = []
+    for seed in range(40):
+        coarse = torch.randn(1, 2, 6, 7, generator=torch.Generator().manual_seed(seed)) * (0.5 + seed / 8)
+        motion = torch.nn.functional.interpolate(coarse, (48, 56), mode="bicubic")
+        answers.append(folds(motion))
+        assert answers[-1] == bool((jacobian_determinant(motion) <= 0).any())
+    assert 5 < sum(answers) < 35

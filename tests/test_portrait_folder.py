@@ -82,6 +82,16 @@ def test_reading_gives_pixels_and_landmarks_and_is_the_same_in_another_process(t
     assert torch.equal(pickle.loads(pickle.dumps(folder)).read(0).image, portrait.image)
 
 
+def test_bytes_stay_bytes_where_that_is_asked_for(tmp_path):
+    fill(tmp_path, "a.png")
+    Image.fromarray(np.full((SIDE, SIDE), 40_000, np.uint16)).save(tmp_path / "b.png")
+    folder, usual = opened(tmp_path, as_bytes=True), opened(tmp_path)
+    assert folder.read(0).image.dtype == torch.uint8
+    assert torch.equal(folder.read(0).image.float() / 255, usual.read(0).image)
+    assert torch.equal(folder.read(0).mesh, usual.read(0).mesh)
+    assert torch.equal(folder.read(1).image, usual.read(1).image), "16 bits would lose some"
+
+
 def test_no_picture_is_opened_before_it_is_asked_for(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"")
     folder = opened(tmp_path)

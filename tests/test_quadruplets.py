@@ -64,6 +64,14 @@ def test_a_sample_has_the_promised_shapes():
         assert 0 <= picture.min() and picture.max() <= 1
 
 
+def test_samples_can_be_trained_on():
+    sample = made(cross_identity=1.0).sample(0)
+    weight = torch.ones(1, requires_grad=True)
+    for picture in (sample.before, sample.after, sample.query, sample.target, sample.query_motion):
+        (weight * picture).square().sum().backward()
+    assert weight.grad > 0
+
+
 @pytest.mark.parametrize("cross", [0.0, 1.0])
 def test_motions_are_those_of_the_pictures(cross):
     quadruplets = made(cross_identity=cross, look=None)

@@ -175,15 +175,37 @@ def test_a_sequence_at_points_is_the_dense_sequence_there(eval_meshes):
 
 @needs_portraits
 @every_operation
-def test_real_faces_fold_only_where_a_mouth_or_the_eyes_meet_their_feather(eval_meshes, name):
-    """Large moves towards the mask's edge can outrun the feather; the other operations never fold."""
-    fold = {"mouth_position": 0.5, "mouth_resize": 0.5, "eye_distance": 0.3}.get(name, 0.0)
-    folded = 0
+@pytest.mark.parametrize("strength", [-100, 100])
+def test_no_real_face_folds_at_full_strength(eval_meshes, name, strength):
+    for mesh in eval_meshes[::4]:
+        motion = llw_displacement(mesh, (512, 512), operation=name, strength=strength).displacement
+        assert jacobian_determinant(motion).min() > 0
+
+
+@needs_portraits
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [("nose_length", -100), ("mouth_position", -100)],
+        [("mouth_position", 100), ("mouth_resize", -100)],
+        [("eye_distance", -100), ("nose_alar", 100)],
+    ],
+)
+def test_no_real_face_folds_under_two_strong_steps(eval_meshes, steps):
+    everywhere = pixel_grid(512, 512).flatten(2)[0].T
     for mesh in eval_meshes[::24]:
-        for strength in (-100, 100):
-            motion = llw_displacement(mesh, (512, 512), operation=name, strength=strength).displacement
-            folded += bool((jacobian_determinant(motion) <= 0).any())
-    assert folded <= fold * 2 * len(eval_meshes[::24])
+        motion = llw_sequence_at(everywhere, mesh, (512, 512), steps).T.reshape(1, 2, 512, 512)
+        assert jacobian_determinant(motion).min() > 0
+
+
+@needs_portraits
+def test_a_strong_motion_moves_no_pixel_outside_the_box_of_its_rings(eval_meshes):
+    motion = llw_motion(eval_meshes[:1], (512, 512), operation="mouth_position", strength=-100)
+    moved = motion.displacement(pixel_grid(512, 512)).clone()
+    left, top, right, bottom = motion.rings[0].box
+    assert moved.any()
+    moved[..., top:bottom, left:right] = 0
+    assert not moved.any()
 
 
 def test_the_exact_result_is_the_photo_where_nothing_moved(mesh):

@@ -205,6 +205,21 @@ class Source:
         sampled = sample(self.pixels, inside, mode=self.mode)
         return sampled.clamp_(0, 1) if self.mode == "bicubic" else sampled
 
+    def through(self, view: View) -> Tensor:
+        """What a view shows, (1, C, h, w) in [0, 1]."""
+        if self.mode == "bicubic":
+            return self.at(view.positions((0, 0, view.size[1], view.size[0])))
+        # The same as `at`, with all that is linear put together: grid_sample counts from -1 to 1 across the picture.
+        columns, rows = torch.arange(view.size[1]).float(), torch.arange(view.size[0]).float()[:, None]
+        planes = []
+        for (in_x, in_y), shift, corner, side in zip(
+            view.linear, view.shift, self.corner.flatten().tolist(), self.pixels.shape[:1:-1], strict=True
+        ):
+            unit = 2 / (self.factor * side)
+            planes.append(columns * (unit * in_x) + (rows * (unit * in_y) + (unit * (shift - corner + 0.5) - 1)))
+        grid = torch.stack(planes)[None].permute(0, 2, 3, 1)
+        return F.grid_sample(self.pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
 
 def source_of(image: Tensor, view: View, *, margin: float = 0.0) -> Source:
     """image: (1, C, H, W) float or uint8.  margin: px beyond the view that will be asked for.
@@ -219,18 +234,19 @@ def source_of(image: Tensor, view: View, *, margin: float = 0.0) -> Source:
     first_x, first_y, last_x, last_y = view.extent()
     left, right = _range(first_x - reach, last_x + reach, image.shape[-1], factor)
     top, bottom = _range(first_y - reach, last_y + reach, image.shape[-2], factor)
-    pixels = _averaged(as_float(image[..., top:bottom, left:right]), factor)
+    pixels = image[..., top:bottom, left:right]
+    if factor > 1:
+        pixels = _averaged(as_float(pixels), factor)
     step = max(lengths) / factor
     shrinks = step > MINIFYING_STRETCH
-    if shrinks:
-        pixels = _softened(pixels, min(_SOFTENING * (step**2 - 1), 1 / 3))
+    pixels = _softened(pixels, min(_SOFTENING * (step**2 - 1), 1 / 3)) if shrinks else as_float(pixels)
     corner = torch.tensor([left, top], dtype=torch.float32).view(2, 1, 1)
     return Source(pixels=pixels, corner=corner, factor=factor, mode="bilinear" if shrinks else "bicubic")
 
 
 def see(image: Tensor, view: View) -> Tensor:
     """The photo through a view, sampled once.  image: (1, C, H, W) float or uint8.  Returns (1, C, h, w) in [0, 1]."""
-    return source_of(image, view).at(view.positions((0, 0, view.size[1], view.size[0])))
+    return source_of(image, view).through(view)
 
 
 def see_motion(displacement: Tensor, view: View) -> Tensor:
@@ -254,10 +270,21 @@ def _averaged(pixels: Tensor, factor: int) -> Tensor:
 
 
 def _softened(pixels: Tensor, tap: float) -> Tensor:
-    """Three taps along each axis: tap, 1 - 2 tap, tap."""
-    padded = F.pad(pixels, (1, 1, 1, 1), mode="replicate")
-    across = ((1 - 2 * tap) * padded[..., 1:-1]).add_(padded[..., :-2] + padded[..., 2:], alpha=tap)
-    return ((1 - 2 * tap) * across[..., 1:-1, :]).add_(across[..., :-2, :] + across[..., 2:, :], alpha=tap)
+    """Three taps along each axis: tap, 1 - 2 tap, tap; bytes become floats in [0, 1] on the way.  (1, C, h, w).
+
+    Written into place, since what this costs is passes over memory.
+    """
+    _, channels, height, width = pixels.shape
+    scale = 1 / 255 if pixels.dtype == torch.uint8 else 1.0
+    padded = torch.empty(channels, height, width + 2)
+    padded[..., 1:-1] = pixels[0]
+    padded[..., 0], padded[..., -1] = padded[..., 1], padded[..., -2]
+    across = torch.empty(channels, height + 2, width)
+    inner = across[:, 1:-1]
+    torch.add(padded[..., :-2], padded[..., 2:], out=inner)
+    inner.mul_(tap * scale).add_(padded[..., 1:-1], alpha=(1 - 2 * tap) * scale)
+    across[:, 0], across[:, -1] = across[:, 1], across[:, -2]
+    return (across[:, :-2] + across[:, 2:]).mul_(tap).add_(inner, alpha=1 - 2 * tap)[None]
 
 
 def _inverse(linear) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -31,7 +31,7 @@ _CODE = {
     _CORE: ("fields.py", "apply.py", "images.py", "landmarks.py", "warping.py", "llw_*.py", "professional*.py",
             "locator*.py", "network_file.py"),
     _TRAINING: ("pair_maker.py", "recipe*.py", "augment.py", "order.py", "shards.py", "portrait_folder.py",
-                "picture_files.py", "*landmark*.py"),
+                "picture_files.py", "jpeg_strips.py", "packed_pixels.py", "*landmark*.py"),
 }  # fmt: skip
 
 

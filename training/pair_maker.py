@@ -21,16 +21,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
-from mirrorppr_core.apply import Field, apply_field
+from mirrorppr_core.apply import Field
 from mirrorppr_core.fields import length
 
 from .dataset_spec import FORMAT_VERSION, DatasetSpec, code_version
+from .jpeg_strips import JpegStrips
 from .landmark_sources import landmark_source
 from .order import place_of, seed_of
+from .packed_pixels import as_png, pack
 from .portrait_folder import Portrait, PortraitFolder, Skipped
+from .recipe_warp import warped
 from .recipes import PROFESSIONAL_BODY, Recipe, apply_recipe, can_do, draw_recipe, folds, operations_for, recipe_field
 from .shards import Sample
 
@@ -91,16 +93,19 @@ class _Prepared:
     """A portrait at the data set's size, on bytes, as it will be stored."""
 
     portrait: Portrait
-    encoded: bytes
+    photo: np.ndarray  # the picture again, packed (packed_pixels.py)
+    strips: JpegStrips | None  # of the photo, where pairs are stored as JPEGs
+    encoded: bytes  # the photo as a file
     scale: float  # stored pixels per pixel of the file
 
 
 @dataclass(frozen=True)
 class _Retouched:
-    """field: the motion.  after: (1, 3, H, W) uint8."""
+    """field: the motion.  lengths: of its displacements, (h, w).  after: (H, W) packed."""
 
     field: Field
-    after: Tensor
+    lengths: np.ndarray
+    after: np.ndarray
 
 
 class PairMaker:
@@ -118,11 +123,14 @@ class PairMaker:
                     f"npz:PATH or mediapipe, or leave the {kind} operations out"
                 )
         needs = "any" if on_body and on_face else "body" if on_body else "face"
-        self.folder = PortraitFolder(spec.portraits, source, split=spec.split, min_side=spec.side, needs=needs)
+        self.folder = PortraitFolder(
+            spec.portraits, source, split=spec.split, min_side=spec.side, needs=needs, as_bytes=True
+        )
         self.landmarks = source.name
         self._skipped: dict[int, Skipped] = {}
         self._last: tuple[int, _Prepared] | None = None
 
+    @torch.inference_mode()  # bytes come out: nothing of what is in between is trained through
     def make(self, index: int, tally: Tally) -> Sample:
         """Raises NothingUsable."""
         group = index // self.spec.pairs_per_portrait
@@ -140,7 +148,7 @@ class PairMaker:
             for draw in range(MOST_RECIPES):
                 generator = torch.Generator().manual_seed(seed_of("recipe", self.spec.seed, index, number, draw))
                 recipe = draw_recipe(generator, possible, max_steps=self.spec.max_steps, mode=self.spec.mode)
-                made = _retouched(portrait, recipe)
+                made = _retouched(ready, recipe)
                 if isinstance(made, _Retouched):
                     tally.used(portrait, recipe)
                     return self._sample(index, ready, recipe, made)
@@ -175,13 +183,18 @@ class PairMaker:
         image, mesh, pose = portrait.image, portrait.mesh, portrait.pose
         if scale != 1:
             size = (round(height * scale), round(width * scale))
-            image = F.interpolate(image, size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+            image = F.interpolate(image, size, mode="bicubic", antialias=True, align_corners=False)
             factors = torch.tensor([size[1] / width, size[0] / height])  # the longer side was rounded
             mesh = None if mesh is None else _scaled(mesh, factors)
             pose = None if pose is None else _scaled_pose(pose, factors)
-        image = (image * 255).round().byte().contiguous(memory_format=torch.channels_last)  # as encoders want it
+        if image.dtype != torch.uint8:  # of a file with more than 8 bits
+            image = (image.clamp(0, 1) * 255).round().byte()
+        photo = pack(image[0].float().contiguous().numpy())
         scaled = Portrait(**{**portrait.__dict__, "image": image, "mesh": mesh, "pose": pose})
-        return _Prepared(scaled, self._encoded(image), scale)
+        if self.spec.picture == "png":
+            return _Prepared(scaled, photo, None, as_png(photo), scale)
+        strips = JpegStrips.of(photo, self.spec.quality)
+        return _Prepared(scaled, photo, strips, strips.to_bytes(), scale)
 
     def _sample(self, index: int, ready: _Prepared, recipe: Recipe, made: _Retouched) -> Sample:
         portrait, field, suffix = ready.portrait, made.field, self.spec.picture
@@ -190,27 +203,22 @@ class PairMaker:
             "index": index,
             "seed": self.spec.seed,
             "recipe": recipe.to_json(),
-            "displacement": {"box": list(field.box), **_statistics(field)},
+            "displacement": {"box": list(field.box), **_statistics(made)},
             "size": [field.width, field.height],
             "scale": ready.scale,
             **{name: getattr(portrait, name) for name in ("file", "identity", "source", "licence", "split")},
             "landmarks": self.landmarks,
             "code": code_version(),
         }
-        files = {f"before.{suffix}": ready.encoded, f"after.{suffix}": self._encoded(made.after)}
+        if ready.strips is None:
+            after = as_png(made.after)
+        else:
+            rows = (0, field.height) if recipe.mode == "official" else (field.box[1], field.box[3])
+            after = ready.strips.with_rows(made.after, *rows).to_bytes()
+        files = {f"before.{suffix}": ready.encoded, f"after.{suffix}": after}
         if self.spec.fields:
             files["field.npy"] = _npy(field)
         return Sample(f"{index:09d}", {**files, "json": json.dumps(about).encode()})
-
-    def _encoded(self, image: Tensor) -> bytes:
-        """(1, 3, H, W) uint8 as a picture file."""
-        pixels = image[0].permute(1, 2, 0).contiguous().numpy()
-        stream = io.BytesIO()
-        if self.spec.picture == "jpg":
-            Image.fromarray(pixels).save(stream, "JPEG", quality=self.spec.quality, subsampling=0)
-        else:
-            Image.fromarray(pixels).save(stream, "PNG", compress_level=1)
-        return stream.getvalue()
 
 
 def _scaled(points: Tensor, factors: Tensor) -> Tensor:
@@ -223,32 +231,35 @@ def _scaled_pose(pose: Tensor, factors: Tensor) -> Tensor:
     return torch.cat([_scaled(pose[:, :2], factors), pose[:, 2:3] * factors[0], pose[:, 3:]], 1)
 
 
-def _retouched(portrait: Portrait, recipe: Recipe) -> _Retouched | str:
+def _retouched(ready: _Prepared, recipe: Recipe) -> _Retouched | str:
     """The retouch, or why another recipe must be drawn: a key of REDRAWN."""
-    image, mesh, pose = portrait.image, portrait.mesh, portrait.pose
+    image, mesh, pose = ready.portrait.image, ready.portrait.mesh, ready.portrait.pose
     if not can_do(recipe, mesh, pose):
         return "not-visible"
     if recipe.mode == "official":
         # Pairs of this mode are blends, whatever their field does, and the published ones are as they are.
         pair = apply_recipe(image, recipe, mesh, pose)
         field = Field.from_dense(pair.displacement)
-        return _Retouched(field, pair.after) if field.max_px >= LEAST_MOTION_PX else "no-effect"
-    field = recipe_field(recipe, mesh, pose, tuple(image.shape[-2:]))
-    if field.max_px < LEAST_MOTION_PX:
+    else:
+        field = recipe_field(recipe, mesh, pose, tuple(image.shape[-2:]))
+    lengths = length(field.displacement)[0, 0].numpy()
+    if lengths.max(initial=0) < LEAST_MOTION_PX:
         return "no-effect"
+    if recipe.mode == "official":
+        return _Retouched(field, lengths, pack(pair.after[0].float().numpy()))
     if folds(field):
         return "folds"
-    return _Retouched(field, apply_field(image, field))
+    return _Retouched(field, lengths, warped(ready.photo, field))
 
 
-def _statistics(field: Field) -> dict[str, float]:
+def _statistics(made: _Retouched) -> dict[str, float]:
     """Longest and mean motion (the mean of the visible), and the share of the picture that visibly moves."""
-    motion = length(field.displacement)
-    visible = motion[motion > VISIBLE_PX]
+    visible = made.lengths > VISIBLE_PX
+    count = int(np.count_nonzero(visible))
     return {
-        "longest_px": round(field.max_px, 3),
-        "mean_px": round(float(visible.mean()), 3),
-        "share": round(visible.numel() / (field.width * field.height), 5),
+        "longest_px": round(float(made.lengths.max()), 3),
+        "mean_px": round(float((made.lengths * visible).sum(dtype=np.float64)) / count, 3),
+        "share": round(count / (made.field.width * made.field.height), 5),
     }
 
 

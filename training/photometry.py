@@ -11,15 +11,14 @@ Pictures are (1, 3, H, W) in [0, 1].
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
+
+from .packed_pixels import as_jpeg, decoded, pack, unpack
 
 _LUMA = (0.299, 0.587, 0.114)  # Rec. 601, what JPEG and Pillow call grey
 
@@ -117,16 +116,19 @@ def _drawn(draw: float, share: float, amount: float, ends: tuple[float, float]) 
 
 
 def _blurred(image: Tensor, sigma: float) -> Tensor:
+    """Gaussian, the border going on. Shifted sums, twice as fast as convolving so few pictures."""
     radius = math.ceil(3 * sigma)
-    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / sigma) ** 2)
-    kernel = (kernel / kernel.sum()).expand(3, 1, 1, -1)
-    across = F.conv2d(F.pad(image, (radius, radius, 0, 0), mode="replicate"), kernel, groups=3)
-    return F.conv2d(F.pad(across, (0, 0, radius, radius), mode="replicate"), kernel.mT, groups=3)
+    kernel = torch.exp(-0.5 * (torch.arange(radius + 1) / sigma) ** 2)
+    kernel = (kernel / (2 * kernel.sum() - 1)).tolist()  # one half of it
+    for dim, padding in ((-1, (radius, radius, 0, 0)), (-2, (0, 0, radius, radius))):
+        padded, length = F.pad(image, padding, mode="replicate"), image.shape[dim]
+        image = padded.narrow(dim, radius, length) * kernel[0]
+        for offset in range(1, radius + 1):
+            both = padded.narrow(dim, radius - offset, length) + padded.narrow(dim, radius + offset, length)
+            image.add_(both, alpha=kernel[offset])
+    return image
 
 
 def _through_jpeg(image: Tensor, quality: int) -> Tensor:
-    pixels = (image[0].permute(1, 2, 0) * 255).round().byte().contiguous().numpy()
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG", quality=quality)
-    with Image.open(stream) as stored:
-        return torch.from_numpy(np.array(stored)).permute(2, 0, 1)[None].contiguous().float() / 255
+    """image: (1, 3, H, W).  Returns the same."""
+    return unpack(decoded(as_jpeg(pack((image[0] * 255).round_().numpy()), quality=quality))).div_(255)

@@ -23,12 +23,12 @@ from pathlib import Path, PurePosixPath
 
 from torch import Tensor
 
-from mirrorppr_core.images import MIN_SIDE
+from mirrorppr_core.images import MIN_SIDE, as_float
 from mirrorppr_core.professional import LEAST_VISIBILITY
 
 from .landmark_sources import Landmarks, LandmarkSource, NpzLandmarks, SeveralFaces
 from .picture_files import REASONS as PICTURE_REASONS
-from .picture_files import SUFFIXES, UnusablePicture, read_picture
+from .picture_files import SUFFIXES, UnusablePicture, read_picture, read_pixels
 
 TABLE = "portraits.csv"
 NOT_STATED = "not stated"
@@ -46,7 +46,7 @@ REASONS = {
 
 @dataclass(frozen=True)
 class Portrait:
-    """file: relative, forward slashes.  image: (1, 3, H, W) in [0, 1], upright.
+    """file: relative, forward slashes.  image: (1, 3, H, W) in [0, 1], or uint8 if that was asked for; upright.
 
     mesh: (478, 2) or None.  pose: (33, 4) x, y, z, visibility, or None.  Pixels; centre of the first pixel = (0, 0).
     """
@@ -78,6 +78,7 @@ class PortraitFolder:
 
     split: only portraits of this split.  min_side: shorter ones are skipped, pixels.
     needs: "face" or "body" skips portraits without it, "both" without either, "any" only those with neither.
+    as_bytes: pictures of 8 bits stay bytes, which is faster; others are floats all the same.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class PortraitFolder:
         split: str | None = None,
         min_side: int = MIN_SIDE,
         needs: str = "any",
+        as_bytes: bool = False,
     ):
         """Raises FileNotFoundError, NotADirectoryError or ValueError that names what is wrong with the folder."""
         if needs not in NEEDS:
@@ -95,6 +97,7 @@ class PortraitFolder:
         if min_side < 1:
             raise ValueError(f"min_side={min_side}: use 1 or more, {MIN_SIDE} is what the nodes ask for")
         self.path, self.landmarks, self.min_side, self.needs = Path(path), landmarks, min_side, needs
+        self.as_bytes = as_bytes
         found = _pictures(self.path)
         table = self.path / TABLE
         rows = _table_rows(table) if table.is_file() else _untold(found)
@@ -128,8 +131,10 @@ class PortraitFolder:
         """The portrait, or why it cannot be used. The same index gives the same answer in every process."""
         file = self.files[index]
         try:
-            image = read_picture(self.path / file, min_side=self.min_side)
-            found = self.landmarks.find(file, image)
+            image = (read_pixels if self.as_bytes else read_picture)(self.path / file, min_side=self.min_side)
+            # A file of landmarks does not look at the picture.
+            seen = image if isinstance(self.landmarks, NpzLandmarks) else as_float(image)
+            found = self.landmarks.find(file, seen)
         except UnusablePicture as error:
             return Skipped(file, error.reason, error.detail)
         except SeveralFaces as error:

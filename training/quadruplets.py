@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-from mirrorppr_core.fields import changed_mask, jacobian_determinant, length
+from mirrorppr_core.fields import changed_mask, folds, length
 from mirrorppr_core.professional import LEAST_VISIBILITY
 
 from .augment import AugmentConfig, View, draw_view, see, see_motion, source_of
@@ -163,8 +163,10 @@ class Quadruplets(Dataset):
                 skipped.append((pair[0].file, "no-operation"))
                 continue
             for _ in range(_MOST_RECIPES):
-                made = self._make(generator, pair, possible)
+                with torch.inference_mode():  # without the bookkeeping of gradients, which many small steps feel
+                    made = self._make(generator, pair, possible)
                 if made is not None:
+                    made = {name: _trainable(value) for name, value in made.items()}
                     return Quadruplet(**made, index=index, skipped=tuple(skipped))
             skipped.append((pair[0].file, "no-recipe"))
         reasons = ", ".join(sorted({reason for _, reason in skipped}))
@@ -294,16 +296,16 @@ class _Retouched:
             return None
         (left, top, right, bottom), still, moved = found
         part = view.vectors(moved - still)
-        if not _shows(part) or bool((jacobian_determinant(part) <= 0).any()):
+        if not _shows(part) or folds(part):
             return None
         source = source_of(self.portrait.image, view, margin=sum(motion.longest for motion in self.motions))
-        before = source.at(view.positions((0, 0, view.size[1], view.size[0])))
+        before = source.through(view)
         motion = torch.zeros(1, 2, *view.size)
         motion[..., top:bottom, left:right] = part
         after = before.clone()
         inside = after[..., top:bottom, left:right]
-        unmoved = (part == 0).all(1, keepdim=True)
-        inside.copy_(torch.where(unmoved, inside, source.at(moved)))
+        moves = (part[:, :1] != 0) | (part[:, 1:] != 0)
+        inside.copy_(torch.where(moves, source.at(moved), inside))
         return before, after, motion
 
 
@@ -329,6 +331,11 @@ def _grown(points: Tensor, margin: float) -> tuple[float, float, float, float]:
     low, high = points.amin(0), points.amax(0)
     low, high = low - margin * (high - low), high + margin * (high - low)
     return (*low.tolist(), *high.tolist())
+
+
+def _trainable(value: object) -> object:
+    """Tensors of inference mode refuse to be trained on; the same memory under another name does not."""
+    return torch.from_numpy(value.numpy()) if isinstance(value, Tensor) else value
 
 
 def _generator(*parts: object) -> torch.Generator:

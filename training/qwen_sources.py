@@ -96,7 +96,7 @@ def check_pairs(preset: Preset) -> None:
 
 def _online(stage: Stage, preset: Preset, seed: int, held_out: bool) -> tuple[Bucket, ...]:
     data, model = preset.data, preset.model.model
-    folder = PortraitFolder(data.portraits, landmark_source(data.landmarks), min_side=data.min_side)
+    folder = PortraitFolder(data.portraits, landmark_source(data.landmarks), min_side=data.min_side, as_bytes=True)
     people = PeopleOf(folder, share=data.held_out, held_out=held_out)
     chosen = operations(stage, preset)
     queries = query_sizes(data, model, chosen)

@@ -8,9 +8,7 @@ any number of steps, without fields in between. Against the dense functions of c
 none of them moves a pixel visibly (the tests hold the numbers):
 
 - Nothing is computed outside the reach of a step. An eye takes a fiftieth of a portrait.
-- Professional motions are smooth, so they are tabulated on a lattice and interpolated. The curvature of a push is
-  about its amplitude over its reach squared, so the error of linear interpolation grows as spacing^2 / reach, and the
-  spacing may grow as the square root of the reach: `_LATTICE` is set for errors below 0.05 px.
+- Professional motions are smooth, so they are written down on a lattice and interpolated (recipe_pushes.py).
 - LLW is a small grid and small masks already (llw_exact.py) and is read as it is.
 
 Pixels, x then y. H height, W width, N points.
@@ -26,14 +24,13 @@ import torch
 from torch import Tensor
 
 from mirrorppr_core.apply import Field
-from mirrorppr_core.fields import pixel_grid, sample
 from mirrorppr_core.llw_exact import llw_motion
-from mirrorppr_core.professional import professional_displacement_at
 from mirrorppr_core.professional_operations import OPERATIONS as PROFESSIONAL
 
 from .augment import Box, View
+from .recipe_lattice import Lattice
+from .recipe_pushes import pushes_on_lattice
 
-_LATTICE = 0.3  # spacing = this times the square root of the reach, both in pixels
 _FOLLOWED_PX = 0.02  # landmarks are at rest when one more iteration moves none farther
 _FOLLOW_ITERATIONS = 20
 
@@ -50,8 +47,30 @@ class Motion:
 def place_llw(mesh: Tensor, size: tuple[int, int], *, operation: str, strength: float) -> Motion:
     """Exact LLW.  mesh: (478, 2).  size: (H, W) of the photo, which sets the grid and the feather."""
     motion = llw_motion(mesh[None], size, operation=operation, strength=strength)
-    box = _union([ring.box for ring in motion.rings])
-    return Motion(at=motion.displacement, box=box, longest=float(motion.vertices.abs().amax()) * math.sqrt(2))
+    spacing = motion.spacing.tolist()
+    deformation = Lattice(motion.vertices, corner=(0.0, 0.0), spacing=tuple(spacing))
+    masks, boxes = [], []
+    for ring in motion.rings:
+        pixel, (left, top) = float(ring.pixel), ring.corner[0].tolist()
+        corner = left + pixel / 2, top + pixel / 2  # of a ring, corners are edges
+        masks.append(Lattice(ring.values, corner=corner, spacing=(pixel, pixel)))
+        side = pixel * ring.values.shape[-1]
+        boxes.append((math.floor(left), math.floor(top), math.ceil(left + side), math.ceil(top + side)))
+    box = _union(boxes)
+
+    def at(positions: Tensor) -> Tensor:
+        mask = masks[0].at(positions)
+        for other in masks[1:]:
+            mask = torch.maximum(mask, other.at(positions), out=mask)
+        return deformation.at(positions).mul_(mask)
+
+    # Only vertices of cells that the box meets are ever read.
+    (left, right), (top, bottom) = (
+        (max(0, math.floor(first / step)), math.ceil(last / step) + 1)
+        for first, last, step in ((box[0], box[2], spacing[0]), (box[1], box[3], spacing[1]))
+    )
+    read = motion.vertices[..., top:bottom, left:right]
+    return Motion(at=at, box=box, longest=_longest(read) if read.numel() else 0.0)
 
 
 def place_professional(
@@ -59,22 +78,8 @@ def place_professional(
 ) -> Motion:
     """A professional operation, interpolated.  mesh: (478, 2).  pose: (33, 2..4)."""
     landmarks = pose if PROFESSIONAL[operation].on_body else mesh
-    reaches, boxes = _reaches(landmarks, operation, side)
-    box = _union(boxes)
-    if PROFESSIONAL[operation].outside is not None:
-        box = _overlap(box, _faded_box(mesh, PROFESSIONAL[operation].outside))
-    spacing = max(1.0, _LATTICE * math.sqrt(min(reaches)))
-    # The lattice ends beyond the reach, in zeros: sampling goes on with them outside.
-    columns, rows = (math.ceil((last - first) / spacing) + 3 for first, last in ((box[0], box[2]), (box[1], box[3])))
-    corner = torch.tensor([box[0] - spacing, box[1] - spacing]).view(2, 1, 1)
-    points = (pixel_grid(rows, columns) * spacing + corner).flatten(2).mT.contiguous()  # (1, N, 2)
-    moved = professional_displacement_at(points, mesh, pose, operation=operation, strength=strength, side=side)
-    table = moved.mT.unflatten(2, (rows, columns)).contiguous()
-
-    def at(positions: Tensor) -> Tensor:
-        return sample(table, (positions - corner) / spacing, mode="bilinear")
-
-    return Motion(at=at, box=box, longest=float(table.abs().amax()) * math.sqrt(2))
+    lattice, box = pushes_on_lattice(landmarks, operation=operation, strength=strength, side=side)
+    return Motion(at=lattice.at, box=box, longest=_longest(lattice.values))
 
 
 def motion_through(motions: Sequence[Motion], view: View) -> tuple[Box, Tensor, Tensor] | None:
@@ -115,46 +120,25 @@ def followed(landmarks: Tensor | None, motion: Motion) -> Tensor | None:
     """Where landmarks are after a motion; further columns (visibility) stay.  (N, 2..4)."""
     if landmarks is None:
         return None
-    start = landmarks[:, :2].mT[None, :, :, None]  # (1, 2, N, 1)
+    left, top, right, bottom = motion.box
+    x, y = landmarks[:, 0], landmarks[:, 1]
+    reach = motion.longest
+    near = (x > left - reach) & (x < right + reach) & (y > top - reach) & (y < bottom + reach)
+    start = landmarks[near, :2].mT[None, :, None].contiguous()  # (1, 2, 1, n)
     moved = start
-    for _ in range(_FOLLOW_ITERATIONS):
+    for _ in range(_FOLLOW_ITERATIONS if start.numel() else 0):
         previous, moved = moved, start - motion.at(moved)
-        if float((moved - previous).abs().amax()) < _FOLLOWED_PX:
+        if float((moved - previous).abs_().amax()) < _FOLLOWED_PX:
             break
-    return torch.cat([moved[0, :, :, 0].mT, landmarks[:, 2:]], 1)
+    result = landmarks.clone()
+    result[near, :2] = moved[0, :, 0].mT
+    return result
 
 
-def _reaches(landmarks: Tensor, operation: str, side: str) -> tuple[list[float], list[tuple[float, ...]]]:
-    """Shortest reach in pixels and surrounding box of every push that takes part."""
-    reaches, boxes = [], []
-    places = landmarks[:, :2].tolist()
-    for own_side, pushes in PROFESSIONAL[operation].sides().items():
-        if side not in ("both", own_side):
-            continue
-        for push in pushes:
-            ruler = math.dist(places[push.ruler[0]], places[push.ruler[1]])
-            ends = [_mean([places[i] for i in indices]) for indices in (push.at, push.to or push.at)]
-            # Windows turn with the face, so the longer half axis may point anywhere.
-            reach = max(push.reach) * ruler
-            reaches.append(min(push.reach) * ruler)
-            (x0, x1), (y0, y1) = (sorted(values) for values in zip(*ends, strict=True))
-            boxes.append((x0 - reach, y0 - reach, x1 + reach, y1 + reach))
-    return reaches, boxes
-
-
-def _faded_box(mesh: Tensor, outside: float) -> tuple[float, float, float, float]:
-    """Where operations that move the outline of a face have faded, `outside` face widths beyond it."""
-    fade = outside * float((mesh[454] - mesh[234]).norm())
-    (left, top), (right, bottom) = mesh.amin(0).tolist(), mesh.amax(0).tolist()
-    return left - fade, top - fade, right + fade, bottom + fade
-
-
-def _mean(points: list[list[float]]) -> tuple[float, float]:
-    return sum(x for x, _ in points) / len(points), sum(y for _, y in points) / len(points)
-
-
-def _overlap(a: tuple, b: tuple) -> tuple:
-    return max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])
+def _longest(displacements: Tensor) -> float:
+    """No shorter than the longest of (1, 2, h, w)."""
+    low, high = displacements.aminmax()
+    return max(-float(low), float(high)) * math.sqrt(2)
 
 
 def _union(boxes: list) -> tuple:

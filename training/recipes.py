@@ -22,9 +22,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from mirrorppr_core import professional_operations, warping
+from mirrorppr_core import fields, professional_operations, warping
 from mirrorppr_core.apply import Field, apply_field
-from mirrorppr_core.fields import jacobian_determinant
 from mirrorppr_core.images import as_float
 from mirrorppr_core.professional import LEAST_VISIBILITY, SIDES
 
@@ -200,11 +199,11 @@ def apply_recipe(image: Tensor, recipe: Recipe, mesh: Tensor | None, pose: Tenso
 def folds(motion: Field | Tensor) -> bool:
     """Whether the motion turns any part of the picture over.  A field, which is faster, or (1, 2, H, W).
 
-    Exact LLW does so on some faces near full strength (eye_distance -, mouth_position, mouth_resize -): the moved
-    points reach the rim of the mask. Nothing here weakens such a recipe; draw another one, or keep a note of it.
+    Single operations fold on no portrait we tried; several in a row, or landmarks of no face, may. Nothing here weakens
+    such a recipe; draw another one, or keep a note of it.
     """
     field = motion if isinstance(motion, Field) else Field.from_dense(motion)
-    return field.displacement.numel() > 0 and bool((jacobian_determinant(field.displacement) <= 0).any())
+    return field.displacement.numel() > 0 and fields.folds(field.displacement)
 
 
 def _place(step: Step, mesh: Tensor | None, pose: Tensor | None, size: tuple[int, int]) -> Motion:

@@ -8,11 +8,16 @@ Two things are measured, in CPU seconds of one process on one thread, ours and t
     quadruplets    256 px, made while training (training/quadruplets.py): read, retouch, augment, relight
     pairs          512 px to shards (training/pair_maker.py): read, retouch, two JPEGs of quality 95, tar blocks
 
-The peer (peer_opencv.py) makes the same pictures with the same recipes, views and light; "agreement" says how closely.
-It is handed these and the landmarks, draws nothing, looks for no folds and makes no motion fields, all of which ours
-does in the time counted. It retouches the photo at its native size, step by step, and resamples with cv2.INTER_CUBIC,
-the kernel of ours, or with INTER_LINEAR, as published, which blurs a little at every step. For pairs both sides read a
-portrait once for a few pairs in a row. Ceiling: what ours spends on reading (and writing) alone.
+Two peers make the same pictures with the same recipes, views and light; "agreement" says how closely:
+
+    peer, obvious          peer_obvious.py: what one writes first. Each pair is read, retouched and written by itself
+    peer, tuned            peer_opencv.py: the same after a day of tuning. For pairs it reads and encodes a portrait
+                           once for a few pairs in a row, as ours does
+
+Both are handed recipes, views and landmarks, draw nothing, look for no folds and make no motion fields, all of which
+ours does in the time counted. They retouch the photo at its native size, step by step, and resample with
+cv2.INTER_CUBIC, the kernel of ours, or with INTER_LINEAR, as published, which blurs a little at every step. Ceiling:
+what ours spends on reading (and writing) alone.
 """
 
 import argparse
@@ -54,11 +59,11 @@ def psnr(a, b):
 
 def enlarged(portraits, side, folder):
     """A folder of the same portraits at another size, as a PortraitFolder."""
+    import numpy as np
     import torch.nn.functional as F
     from PIL import Image
 
-    from training.find_landmarks import save_landmarks
-    from training.landmark_sources import Landmarks, landmark_source
+    from training.landmark_sources import landmark_source
     from training.portrait_folder import Portrait, PortraitFolder
 
     found = {}
@@ -67,12 +72,14 @@ def enlarged(portraits, side, folder):
         if not isinstance(portrait, Portrait):
             continue
         scale = side / min(portrait.image.shape[-2:])
-        image = F.interpolate(portrait.image, scale_factor=scale, mode="bicubic", align_corners=False).clamp(0, 1)
+        image = F.interpolate(
+            portrait.image.float() / 255, scale_factor=scale, mode="bicubic", align_corners=False
+        ).clamp(0, 1)
         name = portrait.file.replace("/", "_")
         Image.fromarray((image[0] * 255).round().byte().permute(1, 2, 0).numpy()).save(folder / name, quality=QUALITY)
-        found[name] = Landmarks(mesh=(portrait.mesh + 0.5) * scale - 0.5, pose=None)
-    save_landmarks(folder / "landmarks.npz", found)
-    return PortraitFolder(folder, landmark_source(f"npz:{folder / 'landmarks.npz'}"), needs="face")
+        found[name] = (portrait.mesh.numpy() + 0.5) * scale  # from the picture's edge, as the file has it
+    np.savez(folder / "landmarks.npz", files=np.array(list(found)), face_avg=np.stack(list(found.values())))
+    return PortraitFolder(folder, landmark_source(f"npz:{folder / 'landmarks.npz'}"), needs="face", as_bytes=True)
 
 
 def meshes_of(portraits):
@@ -84,6 +91,7 @@ def meshes_of(portraits):
 
 def measure_quadruplets(portraits, operations, num_samples, clock):
     import cv2
+    import peer_obvious
     import peer_opencv as peer
 
     from training.quadruplets import QuadrupletConfig, Quadruplets
@@ -92,33 +100,42 @@ def measure_quadruplets(portraits, operations, num_samples, clock):
     # What the peer is given.
     meshes = meshes_of(portraits)
 
-    def theirs(sample, interpolation):
+    def tuned(before, mesh, steps, interpolation):
+        return peer.retoucher(*before.shape[:2], interpolation).retouch(before, mesh, steps)
+
+    def theirs(sample, retouch, interpolation):
         pairs = {}
         for file in dict.fromkeys(sample.files):
             before = cv2.imread(str(portraits.path / file))
-            retoucher = peer.retoucher(*before.shape[:2], interpolation)
-            pairs[file] = before, retoucher.retouch(before, meshes[file], peer.steps_of(sample.recipe))
+            pairs[file] = before, retouch(before, meshes[file], peer.steps_of(sample.recipe), interpolation)
         exemplar, query = (pairs[file] for file in sample.files)
         views = [peer.view_parts(view) for view in sample.views]
         pictures = [peer.augment(picture, **views[0]) for picture in exemplar]
         pictures += [peer.relight(peer.augment(picture, **views[1]), sample.look) for picture in query]
         return peer.as_training_sample(pictures)
 
-    made.sample(0), theirs(made.sample(0), cv2.INTER_CUBIC)  # warm caches on both sides
-    agreement = []
+    peers = {
+        "peer, obvious": (peer_obvious.retouch, cv2.INTER_CUBIC),
+        "peer, tuned, bicubic": (tuned, cv2.INTER_CUBIC),
+        "peer, tuned, linear": (tuned, cv2.INTER_LINEAR),
+    }
+    for way in peers.values():
+        theirs(made.sample(0), *way)  # warm caches on both sides
+    agreement = {name: [] for name in peers}
     for index in range(1, num_samples + 1):
         sample = clock("ours", lambda index=index: made.sample(index))
-        pictures = clock("peer, bicubic", lambda sample=sample: theirs(sample, cv2.INTER_CUBIC))
-        agreement.append(psnr(pictures[1], sample.after[0].numpy()))
-        clock("peer, linear", lambda sample=sample: theirs(sample, cv2.INTER_LINEAR))
+        for name, way in peers.items():
+            pictures = clock(name, lambda sample=sample, way=way: theirs(sample, *way))
+            agreement[name].append(psnr(pictures[1], sample.after[0].numpy()))
         numbers = [portraits.files.index(file) for file in set(sample.files)]
         clock("ceiling: reading", lambda numbers=numbers: [portraits.read(number) for number in numbers])
-    return statistics.median(agreement)
+    return agreement
 
 
 def measure_pairs(portraits, landmarks, split, operations, num_samples, clock):
     import cv2
     import numpy as np
+    import peer_obvious
     import peer_opencv as peer
 
     from training.dataset_spec import DatasetSpec
@@ -134,19 +151,26 @@ def measure_pairs(portraits, landmarks, split, operations, num_samples, clock):
     flags = [cv2.IMWRITE_JPEG_QUALITY, QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     last = {}
 
-    def theirs(about, interpolation):
-        file, recipe = about["file"], Recipe.from_json(about["recipe"])
-        key = file, interpolation
-        if key not in last:  # ours reads a portrait once for a few pairs in a row, so the peer may too
+    def opened(about, interpolation):
+        before = cv2.imread(str(portraits.path / about["file"]))
+        if about["scale"] != 1:
+            before = cv2.resize(before, tuple(about["size"]), interpolation=cv2.INTER_AREA)
+        return before, cv2.imencode(".jpg", before, flags)[1].tobytes()
+
+    def tuned(about, interpolation):
+        key = about["file"], interpolation
+        if key not in last:  # ours reads a portrait once for a few pairs in a row, so the tuned peer does too
             last.clear()
-            before = cv2.imread(str(portraits.path / file))
-            if about["scale"] != 1:
-                before = cv2.resize(before, tuple(about["size"]), interpolation=cv2.INTER_AREA)
-            last[key] = before, cv2.imencode(".jpg", before, flags)[1].tobytes()
+            last[key] = opened(about, interpolation)
         before, encoded = last[key]
-        retoucher = peer.retoucher(*before.shape[:2], interpolation)
-        mesh = (meshes[file] + np.float32(0.5)) * np.float32(about["scale"]) - np.float32(0.5)
-        after = retoucher.retouch(before, mesh, peer.steps_of(recipe))
+        return stored(about, before, encoded, peer.retoucher(*before.shape[:2], interpolation).retouch)
+
+    def obvious(about, interpolation):
+        return stored(about, *opened(about, interpolation), peer_obvious.retouch)
+
+    def stored(about, before, encoded, retouch):
+        mesh = (meshes[about["file"]] + np.float32(0.5)) * np.float32(about["scale"]) - np.float32(0.5)
+        after = retouch(before, mesh, peer.steps_of(Recipe.from_json(about["recipe"])))
         after = cv2.imencode(".jpg", after, flags)[1].tobytes()
         files = {"before.jpg": encoded, "after.jpg": after, "json": json.dumps(about).encode()}
         return after, sample_bytes(Sample("0", files))
@@ -155,23 +179,28 @@ def measure_pairs(portraits, landmarks, split, operations, num_samples, clock):
         sample = maker.make(index, tally)
         return sample, sample_bytes(sample)
 
-    group, agreement = spec.pairs_per_portrait, []
+    peers = {
+        "peer, obvious": (obvious, cv2.INTER_CUBIC),
+        "peer, tuned, bicubic": (tuned, cv2.INTER_CUBIC),
+        "peer, tuned, linear": (tuned, cv2.INTER_LINEAR),
+    }
+    group, agreement = spec.pairs_per_portrait, {name: [] for name in peers}
     for start in range(group, group + num_samples, group):
         abouts, afters = [], []
         for index in range(start, start + group):
             sample, _ = clock("ours", lambda index=index: ours(index))
             abouts.append(json.loads(sample.files["json"]))
             afters.append(sample.files["after.jpg"])
-        for name, kind in (("peer, bicubic", cv2.INTER_CUBIC), ("peer, linear", cv2.INTER_LINEAR)):
+        for name, (way, kind) in peers.items():
             for about, after in zip(abouts, afters, strict=True):
-                made, _ = clock(name, lambda about=about, kind=kind: theirs(about, kind))
-                agreement.append(psnr(_decoded(made), _decoded(after)))
+                made, _ = clock(name, lambda about=about, way=way, kind=kind: way(about, kind))
+                agreement[name].append(psnr(_decoded(made), _decoded(after)))
         number = portraits.files.index(abouts[0]["file"])
         clock("ceiling: reading and writing", lambda number=number: portraits.read(number))
-        stored = _stored(afters[0])
+        picture = _stored(afters[0])
         for _ in range(group + 1):  # one before for all of the group
-            clock("ceiling: reading and writing", lambda stored=stored: _encoded(stored))
-    return statistics.median(agreement)
+            clock("ceiling: reading and writing", lambda picture=picture: _encoded(picture))
+    return agreement
 
 
 def _encoded(picture):
@@ -191,12 +220,13 @@ def _decoded(encoded):
 
 
 def report(title, clock, num, agreement):
-    print(f"\n{title}, {num} samples, agreement {agreement:.1f} dB")
-    print(f"{'':32}{'ms each':>10}{'per s and core':>16}{'ours is':>10}")
+    print(f"\n{title}, {num} samples")
+    print(f"{'':32}{'ms each':>10}{'per s and core':>16}{'ours is':>10}{'agreement':>12}")
     ours = clock.seconds["ours"]
     for name, seconds in clock.seconds.items():
-        times = f"{seconds / ours:.2f} x" if name.startswith("peer") else ""
-        print(f"{name:32}{1000 * seconds / num:10.2f}{num / seconds:16.1f}{times:>10}")
+        times = f"{seconds / ours:.2f} x" if name in agreement else ""
+        alike = f"{statistics.median(agreement[name]):.1f} dB" if name in agreement else ""
+        print(f"{name:32}{1000 * seconds / num:10.2f}{num / seconds:16.1f}{times:>10}{alike:>12}")
 
 
 def main():
@@ -221,7 +251,9 @@ def main():
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     operations = operations_named(args.operations) if args.operations else SIMULATED + PROFESSIONAL_FACE
-    portraits = PortraitFolder(args.portraits, landmark_source(args.landmarks), split=args.split, needs="face")
+    portraits = PortraitFolder(
+        args.portraits, landmark_source(args.landmarks), split=args.split, needs="face", as_bytes=True
+    )
     with tempfile.TemporaryDirectory() as folder:
         landmarks, split = args.landmarks, args.split
         if args.native:
@@ -233,10 +265,9 @@ def main():
         clock = Clock()
         agreement = measure_pairs(portraits, landmarks, split, operations, args.samples, clock)
         report("pairs at 512 px, to shards", clock, args.samples, agreement)
-    each = clock.seconds["ours"] / args.samples
-    print(
-        f"\n{PAIRS_OF_THE_METHOD / 1e6:.0f} million pairs at 512 px: {PAIRS_OF_THE_METHOD * each / 3600:.0f} core-hours"
-    )
+    print(f"\n{PAIRS_OF_THE_METHOD / 1e6:.0f} million pairs at 512 px, core-hours:")
+    for name, seconds in clock.seconds.items():
+        print(f"{name:32}{PAIRS_OF_THE_METHOD * seconds / args.samples / 3600:10.0f}")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ sys.path.insert(0, str(ROOT))
 
 from mirrorppr_core.apply import Field  # noqa: E402
 from mirrorppr_core.fields import changed_mask, invert, pixel_grid, warp  # noqa: E402
-from mirrorppr_core.professional import _OVAL  # noqa: E402
+from mirrorppr_core.professional import OVAL  # noqa: E402
 from training.landmark_sources import landmark_source  # noqa: E402
 from training.portrait_folder import Portrait, PortraitFolder  # noqa: E402
 from training.recipes import PROFESSIONAL_BODY, Recipe, Step, can_do, folds, operations_named, recipe_field  # noqa: E402
@@ -86,7 +86,7 @@ def shift_error(image: torch.Tensor) -> torch.Tensor:
 def oval(mesh: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """(H, W) bool, the inside of the face's outline."""
     drawn = Image.new("1", size[::-1])
-    ImageDraw.Draw(drawn).polygon([tuple(point) for point in mesh[list(_OVAL)].tolist()], fill=1)
+    ImageDraw.Draw(drawn).polygon([tuple(point) for point in mesh[list(OVAL)].tolist()], fill=1)
     return torch.from_numpy(np.array(drawn))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from mirrorppr_core.llw_operations import OPERATIONS as SIMULATED
-from mirrorppr_core.professional import _OVAL
+from mirrorppr_core.professional import OVAL
 from mirrorppr_core.professional_operations import OPERATIONS as PROFESSIONAL
 
 GRID_SHARE = 30 / 1024
@@ -88,7 +88,7 @@ class Retoucher:
             dy += moved_y * amount
         if chosen.outside is not None:
             plane = np.full((self.height, self.width), 255, np.uint8)
-            cv2.fillPoly(plane, [np.round(mesh[list(_OVAL)]).astype(np.int32)], 0)
+            cv2.fillPoly(plane, [np.round(mesh[list(OVAL)]).astype(np.int32)], 0)
             face_width = float(np.linalg.norm(mesh[454] - mesh[234]))
             near = cv2.distanceTransform(plane, cv2.DIST_L2, 5)
             near *= -1 / (chosen.outside * face_width)
