@@ -118,7 +118,7 @@ def load_part(path: Path, part: str) -> Part:
     try:
         config = ModelConfig.from_json(metadata["config"])
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path.name}: {error}. Copy or download it again, for this release of the code.") from error
+        raise ValueError(f"{path.name}: {error} Copy or download it again, for this release of the code.") from error
     return Part(state, config, metadata["set_hash"], metadata["locator_sha256"], metadata.get("body_sha256", ""))
 
 

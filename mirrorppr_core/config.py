@@ -13,6 +13,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from .known_operations import KNOWN_OPERATIONS, atoms_of
+
 FORMAT_VERSION = 1
 
 
@@ -92,11 +94,17 @@ class DiTConfig:
     stem_channels: int = 24
     geometry_codes: int = 64  # numbers that describe a face's proportions
     adaptation_width: int = 512
-    basis_fields: int = 160  # motions that the synthesised part mixes
+    operations: tuple[str, ...] = KNOWN_OPERATIONS  # whose motions are looked for in an exemplar
+    bank_width: int = 256
 
     def __post_init__(self) -> None:
         if sum(self.rope_axes) != self.head_dim or any(a % 2 for a in self.rope_axes):
             raise ValueError(f"rope_axes={self.rope_axes}: must be even and add up to head_dim={self.head_dim}")
+        atoms_of(self.operations)  # refuses unknown names
+        if not self.operations or len(set(self.operations)) < len(self.operations):
+            raise ValueError(f"operations={self.operations}: name at least one, and each once")
+        if self.bank_width < 1:
+            raise ValueError(f"bank_width={self.bank_width}: use 1 or more, 256 is usual")
 
     @property
     def width(self) -> int:

@@ -29,9 +29,11 @@ from .field_dit import FieldCondition, FieldDiT
 from .fields import jacobian_determinant
 from .flow import draw_noise, integrate
 from .images import check_photo, reduce
+from .known_operations import atoms_of
 from .locator import Face, Locator
 from .mae import MAEEncoder
 from .operation import Operation
+from .operation_bank import PhotoFace, bank_motions
 from .unfold import unfold
 from .views import CanonicalView
 
@@ -153,12 +155,15 @@ class FieldEditor:
         codec, scale = FieldCodec(), motion_scale(operation.motion)
         latent = codec.encode(operation.motion, scale)
         if config.refine:
+            photo_face = PhotoFace(face.mesh, (query.shape[-2], query.shape[-1]))
             condition = FieldCondition(
                 copied=latent,
                 query_shape=view.shape,
                 exemplar_shape=operation.shape,
                 query_points=self.view.landmarks(view.shape),
                 exemplar_points=self.view.landmarks(operation.shape),
+                query_atoms=bank_motions(atoms_of(self.config.dit.operations), photo_face, view, self.view),
+                exemplar_atoms=operation.atoms,
                 features=self.mae(self._see(query, view)),
             )
             tokens = connector(operation.tokens)

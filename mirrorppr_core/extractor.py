@@ -24,10 +24,12 @@ from .config import ModelConfig
 from .faces import choose, describe, locate
 from .fields import length, warp
 from .images import as_float, check_photo, reduce
+from .known_operations import atoms_of
 from .locator import Face, Locator
 from .mae import MAEEncoder
 from .motion import Motion, estimate_motion
 from .operation import Operation
+from .operation_bank import PhotoFace, bank_motions
 from .rformer import RFormer
 from .views import CanonicalView, FaceView
 
@@ -83,12 +85,14 @@ class OperationExtractor:
         beside = sight.read(before, after, Copy(overall.displacement, overview.factor), person)
         motion = self.view.motion_from_photo(displacement, close) * beside.face_share
         repainted = _repainted(warp(source, displacement), target, self.view, close)
+        photo_face = PhotoFace(person.mesh, (before.shape[-2], before.shape[-1]))
         size = self.config.mae.image_size
         seen = [self.view.see(image, close, size=size) for image in (source, target)]
         return Operation(
             tokens=self._tokens(*seen, motion, view.shape),
             motion=motion,
             shape=view.shape,
+            atoms=bank_motions(atoms_of(self.config.dit.operations), photo_face, view, self.view),
             set_hash=self.set_hash,
             largest_px=max(float(motion.norm(dim=1).amax()) * view.pixels_per_cell, beside.largest_px),
             notes=_notes(overview, beside, moved=bool((motion != 0).any()), repainted=repainted),

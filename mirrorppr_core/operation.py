@@ -1,7 +1,8 @@
 """A retouching operation, lifted off one before/after pair and ready for any number of portraits.
 
 tokens say what the operation means (R-Former); motion is its measured geometry in the canonical view, which makes
-weakening, strengthening and reversing exact; shape is the exemplar's face, against which the query's is compared.
+weakening, strengthening and reversing exact; shape is the exemplar's face, against which the query's is compared, and
+atoms are what every named operation would have done to it (operation_bank.py).
 body is the part of the motion beside the face (body_view.py).
 """
 
@@ -16,7 +17,7 @@ from .body_view import BodyMotion
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """tokens: (1, Q, D).  motion: (1, 2, N, N) cells.  shape: (1, 2, N, N) cells.
+    """tokens: (1, Q, D).  motion: (1, 2, N, N) cells.  shape: (1, 2, N, N) cells.  atoms: (1, M, 2, N, N) cells.
 
     set_hash: the matched set that made it; other sets refuse it.  notes: what the user should know, in plain words.
     largest_px: longest displacement found in the exemplar, in its own pixels.  body: None where only the face moved.
@@ -25,6 +26,7 @@ class Operation:
     tokens: Tensor
     motion: Tensor
     shape: Tensor
+    atoms: Tensor
     set_hash: str
     largest_px: float = 0.0
     notes: tuple[str, ...] = ()

@@ -49,13 +49,15 @@ def professional_displacement(
     operation: str,
     strength: float,
     side: str = "both",
+    reach: float = 1.0,
 ) -> Tensor:
     """One operation on every pixel.  mesh: (478, 2).  pose: (33, 2..4).  size: H, W.  Returns (1, 2, H, W).
 
     Body operations read the pose and face operations the mesh; the other may be None. A fourth column of the pose
-    is its visibility. side: "left" and "right" are the person's own.
+    is its visibility. side: "left" and "right" are the person's own. reach: times as wide windows as ours, for what
+    other tools may do.
     """
-    chosen = operation_named(operation)
+    chosen = operation_named(operation).with_reach(reach)
     landmarks = checked_landmarks(chosen, mesh, pose)
     _check_amount(chosen, strength, side)
     groups = _placed_groups(chosen, landmarks, side)
@@ -78,13 +80,14 @@ def professional_displacement_at(
     operation: str,
     strength: float | Tensor,
     side: str = "both",
+    reach: float = 1.0,
 ) -> Tensor:
     """The same at a few points, for many people at once; differentiable.
 
     points: (N, 2) or (B, N, 2).  mesh: (478, 2) or (B, 478, 2).  pose: (33, 2..4) or (B, 33, 2..4).
     strength: a number or (B,).  Returns displacements shaped like points: what the dense field has there.
     """
-    chosen = operation_named(operation)
+    chosen = operation_named(operation).with_reach(reach)
     landmarks = checked_landmarks(chosen, mesh, pose)
     _check_amount(chosen, strength, side)
     targets = points if points.ndim == 3 else points[None]

@@ -73,6 +73,13 @@ class ProfessionalOperation:
     def on_body(self) -> bool:
         return self.group == "body"
 
+    def with_reach(self, factor: float) -> ProfessionalOperation:
+        """The same with windows `factor` times as wide, as another tool may have it."""
+        if factor <= 0:
+            raise ValueError(f"reach={factor}: windows must have a width, use more than 0")
+        wide = (replace(push, reach=(factor * push.reach[0], factor * push.reach[1])) for push in self.pushes)
+        return replace(self, pushes=tuple(wide))
+
     def sides(self) -> dict[str, tuple[Push, ...]]:
         """The pushes of each side; of "both" alone when the sides cannot be told apart."""
         if not self.paired:

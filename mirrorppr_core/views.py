@@ -77,6 +77,10 @@ class CanonicalView(nn.Module):
         self.register_buffer("readout", torch.linalg.pinv(matrix).float(), persistent=False)  # (K, N * N)
         self.register_buffer("window", _window(config.size), persistent=False)  # (1, 1, N, N)
 
+    @property
+    def cells_per_eye_distance(self) -> float:
+        return self.config.size / self.config.side
+
     def shapes(self, landmarks: Tensor) -> tuple[Tensor, Similarity]:
         """Shape maps of many faces at once. landmarks: (B, K, 2). Returns (B, 2, N, N) cells and the similarities."""
         n = self.config.size

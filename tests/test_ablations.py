@@ -25,7 +25,6 @@ def run(tmp_path_factory):
     """A run of the tiny preset, finished up to the extractor. Few batches, as nothing is judged by its numbers here."""
     folder, preset = tmp_path_factory.mktemp("run"), load_preset("tiny", CHANGES)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mini, "_START_BATCHES", 2)
         patch.setattr(ablations, "_VALIDATION_BATCHES", 1)
         for stage in preset.stages:
             if not stage.name.startswith("joint"):

@@ -121,13 +121,12 @@ def save_parts(run) -> None:
     """Results of the other stages, untrained."""
     torch.manual_seed(0)
     modules = {"encoder": EncoderStage(TINY), "backbone": GeometryStage(TINY)}
-    modules["geometry-fine"] = modules["backbone"]
-    modules["joint-fine"] = JointStage(TINY, MAEEncoder(TINY.mae), FieldDiT(TINY), RFormer(TINY))
+    modules["joint-pro"] = JointStage(TINY, MAEEncoder(TINY.mae), FieldDiT(TINY), RFormer(TINY))
     for name, module in modules.items():
         kept = {
             key: value.contiguous()
             for key, value in module.state_dict().items()
-            if name != "joint-fine" or key.startswith(("rformer.", "connector.")) or ".lora_" in key
+            if name != "joint-pro" or key.startswith(("rformer.", "connector.")) or ".lora_" in key
         }
         save_file(kept, run / f"{name}.safetensors")
 

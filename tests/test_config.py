@@ -43,6 +43,10 @@ def test_settings_cannot_be_changed_afterwards():
     [
         (lambda: ViewConfig(size=40), "multiple of 16, 64 is usual"),
         (lambda: ViewConfig(side=1.0), "side >= 2"),
+        (lambda: DiTConfig(operations=()), "name at least one, and each once"),
+        (lambda: DiTConfig(operations=("nose_alar", "nose_alar")), "name at least one, and each once"),
+        (lambda: DiTConfig(operations=("nose",)), r"\['nose'\] are unknown: use some of eye_resize"),
+        (lambda: DiTConfig(bank_width=0), "use 1 or more, 256 is usual"),
         (lambda: ViewConfig(smoothing=-1.0), "smoothing >= 0"),
         (lambda: MAEConfig(image_size=100), "image_size=100 must be a multiple of patch=16"),
         (lambda: MAEConfig(width=130), "MAE width=130 must be a multiple of heads=4"),

@@ -1,5 +1,7 @@
 """The dual-stream DiT is Qwen-Image's block by block, and a fresh field network is the training-free copy."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -8,6 +10,7 @@ from toys import TINY, randomise, seeded
 from mirrorppr_core.config import DiTConfig
 from mirrorppr_core.dit import DualStreamDiT, apply_rope, rope_table
 from mirrorppr_core.field_dit import FieldCondition, FieldDiT
+from mirrorppr_core.known_operations import atoms_of
 
 SMALL = DiTConfig(depth=2, heads=2, head_dim=16, text_width=24, rope_axes=(4, 6, 6))
 
@@ -21,12 +24,13 @@ def field_inputs(batch: int = 2) -> dict:
     generator, n = seeded(3), TINY.view.size
     copied, query, exemplar = torch.randn(3, batch, 2, n, n, generator=generator).unbind()
     features = torch.randn(batch, TINY.mae.grid**2, TINY.mae.width, generator=generator)
+    atoms = torch.randn(2, batch, len(atoms_of(TINY.dit.operations)), 2, n, n, generator=generator)
     points = 16 + 8 * torch.randn(2, batch, 130, 2, generator=generator)
     return {
         "noisy": torch.randn(batch, 2, n, n, generator=generator),
         "condition": FieldCondition(
             copied=copied, query_shape=query, exemplar_shape=exemplar, query_points=points[0],
-            exemplar_points=points[1], features=features,
+            exemplar_points=points[1], query_atoms=atoms[0], exemplar_atoms=atoms[1], features=features,
         ),
         "tokens": torch.randn(batch, TINY.rformer.num_queries, TINY.dit.text_width, generator=generator),
         "t": torch.rand(batch, generator=generator),
@@ -118,32 +122,37 @@ def test_the_field_network_answers_with_a_gain_a_shift_and_a_rest():
 
 
 @torch.no_grad()
-def test_a_synthesised_motion_is_a_mixture_of_the_basis():
+def test_what_the_bank_explains_is_made_of_the_querys_atoms_and_the_rest_is_copied():
     torch.manual_seed(0)
     network, inputs = FieldDiT(TINY), field_inputs()
-    network.synthesis.bias.copy_(torch.tensor([0.0, 2.0, 0.0, 0.0, -1.0, 0.0]))
-    made = 2 * network.basis[1] - network.basis[4]
-    assert_close(network(**inputs), inputs["condition"].copied + made, atol=1e-5, rtol=0)
-    assert_close(network.without_dit(inputs["condition"], inputs["tokens"]), network(**inputs), atol=1e-5, rtol=0)
+    condition = inputs["condition"]
+    count = condition.query_atoms.shape[1]
+    network.bank_fit.answer.bias.copy_(torch.cat([torch.full((count,), -9.0), torch.ones(count), torch.tensor([0.2])]))
+    known = 0.5 * condition.exemplar_atoms[:, 3] - 0.2 * condition.exemplar_atoms[:, 20]
+    other = condition.copied[:, :, :, :8]  # something that no atom shows
+    known[..., :8] += 0.3 * other
+    inputs["condition"] = replace(condition, copied=known)
+    made, left = network.split(inputs["condition"], inputs["tokens"])
+    expected = 0.5 * condition.query_atoms[:, 3] - 0.2 * condition.query_atoms[:, 20]
+    assert float((made - expected).norm() / expected.norm()) < 0.25, "noise and priors cost a little"
+    explained = 0.5 * condition.exemplar_atoms[:, 3] - 0.2 * condition.exemplar_atoms[:, 20]
+    assert float((left - 1.2 * (known - explained)).norm() / known.norm()) < 0.25
+    assert_close(network(**inputs), made + left, atol=1e-5, rtol=0)
+    assert_close(network.without_dit(inputs["condition"], inputs["tokens"]), made + left, atol=1e-5, rtol=0)
 
 
-def test_the_codes_of_many_faces_start_white_and_the_basis_spans_their_motions():
+def test_the_codes_of_many_faces_start_white():
     torch.manual_seed(0)
     network, generator = FieldDiT(TINY), seeded(5)
     points = 16 + 8 * torch.randn(1, 130, 2, generator=generator) + torch.randn(80, 130, 2, generator=generator)
-    few = torch.randn(TINY.dit.basis_fields, 2, 32, 32, generator=generator)
-    fields = torch.einsum("mk,kchw->mchw", torch.randn(40, len(few), generator=generator), few)
-    network.start_from_faces(points, fields)
+    network.start_from_faces(points)
     codes = network.code(points)
     assert_close(codes.T @ codes / len(codes), torch.eye(TINY.dit.geometry_codes), atol=1e-2, rtol=0)
     assert codes.mean(0).abs().amax() < 1e-2
-    basis = network.basis.flatten(1)
-    weights = torch.linalg.lstsq(basis.T, fields.flatten(1).T).solution
-    assert (basis.T @ weights - fields.flatten(1).T).abs().amax() < 1e-2
 
 
 @pytest.mark.parametrize("name", ["noisy", "tokens", "t", "copied", "query_shape", "exemplar_shape", "query_points",
-                                  "exemplar_points", "features"])  # fmt: skip
+                                  "exemplar_points", "query_atoms", "exemplar_atoms", "features"])  # fmt: skip
 def test_everything_the_field_network_is_given_matters(name):
     torch.manual_seed(0)
     network, inputs = randomise(FieldDiT(TINY)), field_inputs()

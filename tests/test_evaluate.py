@@ -274,7 +274,7 @@ def test_one_command_runs_the_bundled_model_and_scores_it(tmp_path):
     assert main([*arguments, "--report", str(report), "--worst", str(worst)]) == 0
     stored = json.loads(report.read_text())
     assert stored["name"] == "ours" and stored["summary"]["valid_pixel_samples"] == 1
-    assert stored["honest"]["out_of_region_psnr"]["value"] > 40  # the query's own pixels
+    assert stored["honest"]["out_of_region_psnr"]["value"] > 35  # mostly the query's own pixels
     assert (worst / "ours.png").is_file()
 
 

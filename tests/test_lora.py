@@ -58,7 +58,7 @@ def test_merged_weights_compute_what_the_trained_adapters_compute():
             value.copy_(0.2 * torch.randn(value.shape, generator=generator))
     assert merge(merged, factors(trained), TINY.lora) == len(TINY.lora.targets) * TINY.dit.depth
     expected = trained(**field_inputs())
-    assert_close(merged(**field_inputs()), expected, atol=1e-5, rtol=1e-5)
+    assert_close(merged(**field_inputs()), expected, atol=1e-4, rtol=0)
     assert (expected - backbone()(**field_inputs())).abs().amax() > 1e-2, "the adapters must matter"
 
 

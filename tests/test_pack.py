@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from training.body_data import check_bodies
 from training.pack import pack
 
 
@@ -48,6 +49,25 @@ def test_small_pictures_keep_their_size(portraits, tmp_path):
         assert picture.size == (600, 400)
     with np.load(tmp_path / "same/landmarks.npz") as stored:
         np.testing.assert_array_equal(stored["face_avg"], meshes[:2])
+
+
+def test_bodies_come_along_with_their_poses_and_more_pixels(portraits, tmp_path):
+    folder, meshes = portraits
+    (folder / "body").mkdir()
+    Image.fromarray(np.zeros((800, 600, 3), np.uint8)).save(folder / "body/c.jpg")
+    with open(folder / "portraits.csv", "a") as handle:
+        handle.write("body/c.jpg,train,carl,drawn\n")
+    files = ["train/a.jpg", "body/c.jpg"]
+    pose = np.random.default_rng(1).uniform(0, 600, (1, 33, 4)).astype(np.float32)
+    np.savez(folder / "landmarks.npz", files=files, face_avg=meshes[:2], body_files=["body/c.jpg"], pose=pose)
+    assert pack(folder, tmp_path / "small", side=200) == 2
+    with Image.open(tmp_path / "small/body/c.jpg") as picture:
+        assert picture.size == (300, 400)
+    with np.load(tmp_path / "small/landmarks.npz") as stored:
+        assert list(stored["body_files"]) == ["body/c.jpg"]
+        np.testing.assert_allclose(stored["pose"][..., :2], pose[..., :2] / 2, rtol=1e-6)
+        np.testing.assert_allclose(stored["pose"][..., 3], pose[..., 3], rtol=1e-6)  # visibility has no size
+    check_bodies(tmp_path / "small")
 
 
 def test_nothing_is_overwritten_and_an_empty_split_is_named(portraits, tmp_path):

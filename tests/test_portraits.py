@@ -4,12 +4,24 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.testing import assert_close
 from toys import TINY, drawn_face, drawn_faces, drawn_view, seeded
 
+from mirrorppr_core.known_operations import KNOWN_OPERATIONS, atoms_of
 from mirrorppr_core.landmarks import FACE_POINTS
+from mirrorppr_core.locator import Locator, LocatorConfig
+from mirrorppr_core.operation_bank import PhotoFace, bank_motions
 from mirrorppr_core.professional import professional_displacement
-from mirrorppr_core.warping import OPERATIONS, llw_displacement
-from training.portraits import PROFESSIONAL_ROWS, TABLE_STRENGTHS, load_faces, split_by_identity
+from mirrorppr_core.warping import OPERATIONS, llw_displacement, llw_displacement_at
+from training import portraits as tables
+from training.portraits import (
+    LOOKS,
+    PROFESSIONAL_ROWS,
+    TABLE_STRENGTHS,
+    landmark_errors,
+    load_faces,
+    split_by_identity,
+)
 
 
 def test_training_and_validation_share_no_identity():
@@ -18,7 +30,7 @@ def test_training_and_validation_share_no_identity():
     assert not set(training.identity) & set(held_out.identity)
     assert len(training) == 6 and len(held_out) == 4
     assert all(torch.equal(getattr(training.subset(torch.tensor([0])), k)[0], getattr(training, k)[0])
-               for k in ("pixels", "shapes", "points", "llw"))  # fmt: skip
+               for k in ("pixels", "shapes", "points", "place"))  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +50,17 @@ def portraits(tmp_path_factory):
     return folder, mesh
 
 
-def load(portraits, cache, split="train"):
+def drawn_locator(face=None) -> Locator:
+    """One whose mean face is this one and whose mesh follows it."""
+    face, locator = drawn_face() if face is None else face, Locator(LocatorConfig())
+    locator.mean_mesh[list(FACE_POINTS)] = face
+    return locator
+
+
+def load(portraits, cache, split="train", face=None):
+    size = TINY.mae.image_size
     return load_faces(
-        portraits[0], split=split, mean_face=drawn_face(), view=TINY.view, cache=cache, crop_size=TINY.mae.image_size
+        portraits[0], split=split, locator=drawn_locator(face), view=TINY.view, cache=cache, crop_size=size
     )
 
 
@@ -68,6 +88,23 @@ def test_professional_operations_are_tabulated_side_by_side(portraits, tmp_path)
     assert seen_at_all > 8
 
 
+def test_every_look_at_a_face_errs_and_gives_the_bank_that_it_sees(portraits, tmp_path):
+    faces, view = load(portraits, tmp_path), drawn_view()
+    assert faces.atoms.shape[:3] == (1, LOOKS, len(atoms_of(KNOWN_OPERATIONS))) and faces.errors.shape[:2] == (1, LOOKS)
+    mesh, locator = portraits[1][list(FACE_POINTS)], drawn_locator()
+    _, similarity = view.shapes(mesh[None])
+    seen = similarity.apply(faces.points + faces.errors[:, 1])[0]
+    expected = bank_motions(atoms_of(KNOWN_OPERATIONS), PhotoFace(locator.mesh(seen), (256, 256)), view.fit(seen), view)
+    assert_close(faces.atoms[0, 1].float(), expected[0], atol=1e-2, rtol=1e-2)
+    assert not torch.equal(faces.errors[0, 0], faces.errors[0, 1])
+
+
+def test_errors_of_a_look_are_about_those_of_the_bundled_locator():
+    """It errs by 1.4 per cent of the eye distance (python -m training.train_locator --evaluate)."""
+    error = landmark_errors(seeded(), 200).norm(dim=-1).mean(1)
+    assert 0.010 < error.mean() < 0.014 and error.amin() < 0.006 and error.amax() > 0.018
+
+
 def test_faces_are_computed_once_and_read_again(portraits, tmp_path):
     first = load(portraits, tmp_path)
     stored = tmp_path / next(p.name for p in tmp_path.iterdir() if p.name.startswith("faces_"))
@@ -79,10 +116,39 @@ def test_faces_are_computed_once_and_read_again(portraits, tmp_path):
 def test_another_template_is_computed_anew(portraits, tmp_path):
     first = load(portraits, tmp_path)
     wider = drawn_face() * torch.tensor([1.2, 1.0])
-    other = load_faces(
-        portraits[0], split="train", mean_face=wider, view=TINY.view, cache=tmp_path, crop_size=TINY.mae.image_size
-    )
-    assert not torch.equal(other.shapes, first.shapes) and len(list(tmp_path.iterdir())) == 4
+    other = load(portraits, tmp_path, face=wider)
+    assert not torch.equal(other.shapes, first.shapes) and len(list(tmp_path.iterdir())) == 6
+
+
+def another_bank(monkeypatch):
+    monkeypatch.setattr(tables, "bank_motions", lambda *face: 1.1 * bank_motions(*face))
+
+
+def another_half_strength(monkeypatch):
+    def other(points, mesh, size, *, operation, strength):
+        return llw_displacement_at(points, mesh, size, operation=operation, strength=strength * 0.9)
+
+    monkeypatch.setattr(tables, "llw_displacement_at", other)
+
+
+def larger_errors(monkeypatch):
+    monkeypatch.setattr(tables, "_LOOK_ERROR", 0.02)
+
+
+@pytest.mark.parametrize("change", [another_bank, another_half_strength, larger_errors])
+def test_tables_that_other_code_made_are_not_found(change, monkeypatch):
+    view, locator = drawn_view(), drawn_locator()
+    before = tables._key(view, 64, locator)
+    assert tables._key(view, 64, locator) == before
+    change(monkeypatch)
+    assert tables._key(view, 64, locator) != before
+
+
+def test_tables_of_another_locator_are_not_found():
+    view, locator = drawn_view(), drawn_locator()
+    before = tables._key(view, 64, locator)
+    locator.ridge += 0.1
+    assert tables._key(view, 64, locator) != before
 
 
 def test_a_split_without_portraits_is_refused(portraits, tmp_path):

@@ -14,7 +14,7 @@ from mirrorppr_core.fields import invert, length, warp
 from mirrorppr_core.landmarks import load_landmarks
 from mirrorppr_core.professional import professional_displacement
 from mirrorppr_core.warping import apply_llw, llw_displacement
-from training.portraits import load_picture
+from training.picture_files import read_picture
 from training.recipes import (
     ALL_OPERATIONS,
     PROFESSIONAL_BODY,
@@ -70,7 +70,7 @@ def eval_face():
     file = next(name for name in sorted(meshes) if name.startswith("eval/"))
     mesh = meshes[file]
     (left, top), (right, bottom) = (mesh.amin(0) - 5).long().tolist(), (mesh.amax(0) + 5).long().tolist()
-    image = load_picture(PORTRAITS / file)[..., max(top, 0) : bottom, max(left, 0) : right]
+    image = read_picture(PORTRAITS / file)[..., max(top, 0) : bottom, max(left, 0) : right]
     return image, mesh - torch.tensor([max(left, 0.0), max(top, 0.0)])
 
 

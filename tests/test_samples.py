@@ -7,12 +7,15 @@ import torch
 from torch.testing import assert_close
 from toys import TINY, drawn_faces, drawn_view, mirrored, seeded, table_amount
 
+from mirrorppr_core.bank_fit import mixed
+from mirrorppr_core.known_operations import KNOWN_OPERATIONS, atoms_of, mirrored_order
 from mirrorppr_core.landmarks import MIRROR_130
 from mirrorppr_core.warping import OPERATIONS
+from training.part_operations import draw_part_operations
 from training.portraits import PROFESSIONAL_FACE, PROFESSIONAL_ROWS, TABLE_STRENGTHS, FaceSet
 from training.samples import NAMED, UNNAMED, Batch, SampleConfig, Sampler
 
-CLEAN = SampleConfig(landmark_noise=0.0, eye_distance_cells=8.0)
+CLEAN = SampleConfig(eye_distance_cells=8.0, hidden=0.0)
 
 
 def sampler(faces: FaceSet | None = None, config: SampleConfig = CLEAN, seed: int = 0) -> Sampler:
@@ -92,6 +95,38 @@ def test_shares_and_left_out_operations_are_kept():
     assert not (drawn == NAMED.index("lip_thickness") + 1).any() and len(drawn.unique()) > 20
     with pytest.raises(ValueError, match="no such operation"):
         SampleConfig(leave_out=("wings",))
+    for name in ("hidden", "part_share"):
+        with pytest.raises(ValueError, match=f"{name}=1.5: a share is a number from 0 to 1"):
+            SampleConfig(**{name: 1.5})
+    with pytest.raises(ValueError, match="fewer than two operations"):
+        SampleConfig(leave_out=NAMED[1:])
+
+
+def test_atoms_of_a_sample_explain_its_named_operations():
+    config = replace(CLEAN, count_odds=(0.0, 1.0, 0.0), part_share=0.0, professional_share=1.0)
+    batch = sampler(config=config).batch(0, 16)
+    amounts = torch.zeros(16, batch.query_atoms.shape[1])
+    for row in range(16):
+        name = NAMED[int(batch.operation[row, 0]) - 1]
+        own = [i for i, atom in enumerate(atoms_of(KNOWN_OPERATIONS)) if atom.operation == name]
+        amounts[row, own] = batch.strength[row, 0, : len(own)]
+    assert_close(mixed(amounts, batch.query_atoms.float()), batch.target, atol=5e-3, rtol=0)
+
+
+def test_hidden_operations_are_missing_from_the_exemplars_bank_alone():
+    seen, hidden = sampler().batch(0, 32), sampler(config=replace(CLEAN, hidden=1.0)).batch(0, 32)
+    gone = (hidden.exemplar_atoms == 0).flatten(2).all(2) & ~(seen.exemplar_atoms == 0).flatten(2).all(2)
+    columns = [NAMED.index(atom.operation) + 1 for atom in atoms_of(KNOWN_OPERATIONS)]
+    shown = torch.stack([(hidden.operation == number).any(1) for number in columns], dim=1)
+    assert torch.equal(gone, shown) and gone.any()
+    assert torch.equal(hidden.query_atoms, seen.query_atoms) and torch.equal(hidden.target, seen.target)
+
+
+def test_a_network_that_knows_fewer_operations_gets_their_atoms_alone():
+    few = Sampler(drawn_faces(), drawn_view(), CLEAN, seed=0, operations=("nose_alar", "jaw_trans")).batch(0, 4)
+    every = sampler().batch(0, 4)
+    own = [i for i, atom in enumerate(atoms_of(KNOWN_OPERATIONS)) if atom.operation in ("nose_alar", "jaw_trans")]
+    assert torch.equal(few.query_atoms, every.query_atoms[:, own])
 
 
 def test_without_pixels_the_geometry_is_the_same():
@@ -102,7 +137,7 @@ def test_without_pixels_the_geometry_is_the_same():
 
 
 def test_landmarks_and_shapes_of_a_sample_agree():
-    batch = sampler(config=SampleConfig(landmark_noise=0.03, eye_distance_cells=8.0)).batch(0, 8)
+    batch = sampler(drawn_faces(error=0.03)).batch(0, 8)
     view = drawn_view()
     assert_close(view.landmarks(batch.query_shape), batch.query_points, atol=1e-3, rtol=0)
     assert_close(view.landmarks(batch.exemplar_shape), batch.exemplar_points, atol=1e-3, rtol=0)
@@ -131,8 +166,10 @@ def test_mirrored_faces_give_mirrored_batches():
     faces = drawn_faces()
     points = faces.points[:, list(MIRROR_130)]
     swapped = [row for rows in PROFESSIONAL_ROWS.values() for row in reversed(rows)]
+    other = mirrored_order(atoms_of(KNOWN_OPERATIONS))
     twins = replace(
         faces,
+        atoms=mirrored(faces.atoms[:, :, other]),
         pixels=faces.pixels.flip(-1),
         shapes=mirrored(faces.shapes),
         points=torch.stack([TINY.view.size - 1 - points[..., 0], points[..., 1]], dim=-1),
@@ -145,18 +182,20 @@ def test_mirrored_faces_give_mirrored_batches():
     assert_close(other.target[named], mirrored(one.target[named]), atol=1e-5, rtol=0)
     assert_close(other.exemplar_after[named], one.exemplar_after[named].flip(-1), atol=1e-5, rtol=0)
     assert_close(other.query_shape, mirrored(one.query_shape))
+    assert_close(other.exemplar_atoms, mirrored(one.exemplar_atoms[:, mirrored_order(atoms_of(KNOWN_OPERATIONS))]))
     assert_close(other.query_pixels, one.query_pixels.flip(-1), atol=1e-5, rtol=0)
 
 
 def test_a_part_operation_on_both_sides_of_a_symmetric_face_is_symmetric():
-    faces, one = drawn_faces(64, alike=True), sampler()
-    recipe = one._draw_part(seeded(0), 64)
-    on_both = one._part_motion({**recipe, "both": one.sided[recipe["part"]]}, faces.shapes, faces.points)
-    on_one = one._part_motion({**recipe, "both": torch.zeros(64, dtype=torch.bool)}, faces.shapes, faces.points)
-    sided = one.sided[recipe["part"]]
+    faces = drawn_faces(64, alike=True)
+    drawn = draw_part_operations(seeded(0), 64, drawn_view().template, view_size=32, eye_distance=8.0, any_part=0.5)
+    sided = drawn.both  # some of those on one side
+    assert 10 < sided.sum() < 60
+    on_both = drawn.motion(faces.shapes, faces.points, 8.0)
+    one = replace(drawn, both=torch.zeros(64, dtype=torch.bool)).motion(faces.shapes, faces.points, 8.0)
     assert_close(on_both[sided], mirrored(on_both[sided]), atol=1e-5, rtol=0)
-    assert_close(on_both[sided], on_one[sided] + mirrored(on_one[sided]), atol=1e-5, rtol=0)
-    assert on_one[sided].flatten(1).norm(dim=1).amin() > 0
+    assert_close(on_both[sided], one[sided] + mirrored(one[sided]), atol=1e-5, rtol=0)
+    assert one[sided].flatten(1).norm(dim=1).amin() > 0
 
 
 def test_part_operations_do_not_fold():
@@ -167,11 +206,10 @@ def test_part_operations_do_not_fold():
     assert target.diff(dim=-1).abs().amax() < 0.71 and target.diff(dim=-2).abs().amax() < 0.71
 
 
-def test_landmark_noise_is_as_large_as_it_says_and_moves_pixels_shape_and_motion_together():
-    noise = SampleConfig(landmark_noise=0.05, eye_distance_cells=8.0)
-    clean, noisy = sampler().batch(0, 64), sampler(config=noise).batch(0, 64)
+def test_a_locators_errors_are_as_large_as_the_tables_say_and_move_pixels_shape_and_motion_together():
+    clean, noisy = sampler().batch(0, 64), sampler(drawn_faces(error=0.05)).batch(0, 64)
     error = noisy.query_shape - clean.query_shape
-    size = error.norm(dim=1)[:, 8:24, 8:24].mean() / noise.eye_distance_cells
+    size = error.norm(dim=1)[:, 8:24, 8:24].mean() / CLEAN.eye_distance_cells
     assert 0.01 < size < 0.1  # the smoothed spline evens out part of it
     grid = (torch.stack(torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="xy")) + error + 0.5) / 16 - 1
     seen = torch.nn.functional.grid_sample(clean.target, grid.permute(0, 2, 3, 1), align_corners=False)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,30 +16,31 @@ from toys import LOCATOR, TINY, drawn_faces, randomise, seeded
 from mirrorppr_core.checkpoint import load_editor, load_part
 from mirrorppr_core.codecs import FieldCodec, motion_scale
 from mirrorppr_core.field_dit import FieldDiT
+from mirrorppr_core.known_operations import KNOWN_OPERATIONS
 from mirrorppr_core.mae import MAEEncoder
 from mirrorppr_core.pipeline import MirrorPPR
 from mirrorppr_core.rformer import RFormer
 from training import mini
 from training.curriculum import MINI_FACE, MINI_PRO, QWEN_PRO, Stage, check_order, rate
-from training.export import export
+from training.export import config_of, export
 from training.loop import StageParts, run_stage
 from training.mini import MiniData, SamplerSource, build, build_module, sample_config
 from training.mini_examiner import MiniExaminer, predicted_motion
-from training.presets import LoopConfig, load_preset
+from training.presets import LoopConfig, load_preset, plain
 from training.samples import SampleConfig
 from training.stages import BackboneStage, EncoderStage, ExtractorStage, GeometryStage, JointStage, relative_loss
 
 accelerate = pytest.importorskip("accelerate")
 
+CONFIGS = Path(__file__).resolve().parents[1] / "training" / "configs"
 ADAPTATION = tuple(
-    f"field_dit.{name}"
-    for name in ("distance_code.", "geometry_in.", "operation_in.", "mix.", "direct.", "synthesis.", "basis")
+    f"field_dit.{name}" for name in ("distance_code.", "geometry_in.", "operation_in.", "mix.", "direct.", "bank_fit.")
 )
 TRAINED = {
     "encoder": ("mae.", "decoder", "mask_token", "predict."),
     "geometry": (*ADAPTATION, "names."),
     "backbone": ("field_dit.", "names."),
-    "extractor": ("rformer.", "head.to_one.", "head.geometry_in.", "head.mix.", "head.synthesis."),
+    "extractor": ("rformer.", "head.to_one.", "head.amounts."),
     "joint": ("rformer.", "connector.", "lora_"),
 }
 QUICK = LoopConfig(log_steps=1, validate_steps=100, validation_batches=1, save_steps=1, preflight_steps=0, reporters=())
@@ -60,7 +62,7 @@ def built(name: str, seed: int = 0) -> nn.Module:
     if name == "backbone":
         return BackboneStage(TINY, mae, field_dit)
     if name == "extractor":
-        return ExtractorStage(TINY, mae, field_dit)
+        return ExtractorStage(TINY, mae)
     return JointStage(TINY, mae, field_dit, rformer)
 
 
@@ -216,8 +218,8 @@ def test_all_stages_end_in_a_matched_set_that_loads(finished, tmp_path):
 @torch.no_grad()
 def test_the_exported_editor_is_the_trained_one(finished, tmp_path):
     export(finished, LOCATOR, tmp_path, TINY)
-    last = {part: "joint-fine" for part in ("rformer", "connector", "lora")}
-    stage = dataclasses.replace(short("joint-fine"), starts={**short("joint-fine").starts, **last})
+    last = {part: "joint-pro" for part in ("rformer", "connector", "lora")}
+    stage = dataclasses.replace(short("joint-pro"), starts={**short("joint-pro").starts, **last})
     module, _ = build_module(stage, TINY, finished)
     expected = module.eval().field_dit(**field_inputs())
     exported, plain = (load_editor(tmp_path / "dit.safetensors", lora_strength=s).field_dit for s in (1.0, 0.0))
@@ -243,7 +245,8 @@ def test_a_second_joint_stage_continues_the_first(finished):
 def test_the_backbone_continues_what_the_geometry_stage_learned_of_faces(finished):
     learned = load_file(finished / "geometry.safetensors")
     wanted = {name for name in built("geometry").state_dict() if name.startswith(TRAINED["geometry"])}
-    assert set(learned) == wanted and {"field_dit.basis", "names.strength.weight"} < wanted, "and nothing else"
+    some = {"field_dit.bank_fit.answer.weight", "names.strength.weight"}
+    assert set(learned) == wanted and some < wanted, "and nothing else"
     module, used = build_module(short("backbone"), TINY, finished)
     assert set(used) == {"encoder.safetensors", "geometry.safetensors"}
     state = module.state_dict()
@@ -264,8 +267,7 @@ def test_results_of_another_model_are_refused_by_name(finished):
 
 
 @torch.no_grad()
-def test_a_fresh_geometry_stage_starts_from_the_training_faces_and_sees_no_pictures(finished, monkeypatch):
-    monkeypatch.setattr("training.mini._START_BATCHES", 4)
+def test_a_fresh_geometry_stage_starts_from_the_training_faces_and_sees_no_pictures(finished):
     preset = load_preset("tiny")
     parts = build(short("geometry"), preset, finished, torch.device("cpu"))
     codes = parts.module.field_dit.code(parts.training.sampler.faces.points)
@@ -274,9 +276,9 @@ def test_a_fresh_geometry_stage_starts_from_the_training_faces_and_sees_no_pictu
     assert held_out and not held_out & seen
     for source in (parts.training, parts.validation):
         assert source.batch(0, 4, 0, 1).query_pixels.shape == (4, 3, 1, 1)
-    learned = load_file(finished / "geometry.safetensors")["field_dit.basis"]
+    learned = load_file(finished / "geometry.safetensors")["field_dit.distance_code.weight"]
     backbone = build(short("backbone"), preset, finished, torch.device("cpu"))
-    assert torch.equal(backbone.module.field_dit.basis, learned), "faces set a fresh start only"
+    assert torch.equal(backbone.module.field_dit.distance_code.weight, learned), "faces set a fresh start only"
     assert backbone.training.batch(0, 4, 0, 1).query_pixels.shape == (4, 3, 64, 64)
 
 
@@ -298,7 +300,7 @@ def test_a_stage_without_the_one_before_it_says_which_to_run(name, tmp_path):
         build_module(short(name), TINY, tmp_path)
 
 
-@pytest.mark.parametrize("table", ["shapes", "weight", "llw", "professional"])
+@pytest.mark.parametrize("table", ["shapes", "points", "weight", "llw", "professional", "atoms", "errors"])
 def test_a_run_is_not_continued_on_faces_that_operations_move_otherwise(table):
     faces, others = drawn_faces(), drawn_faces()
     assert mini.fingerprint(faces) == mini.fingerprint(others)
@@ -306,18 +308,25 @@ def test_a_run_is_not_continued_on_faces_that_operations_move_otherwise(table):
     assert mini.fingerprint(faces) != mini.fingerprint(others)
 
 
-def test_tables_that_older_operation_code_made_are_not_found(tmp_path, monkeypatch):
-    asked = []
+def test_operations_that_are_left_out_may_not_be_in_the_bank(tmp_path):
+    left_out = ["data.samples.leave_out=[lip_thickness, nose_length]"]
+    with pytest.raises(ValueError, match="stage encoder leaves out lip_thickness, nose_length, but the network's bank"):
+        mini.check(load_preset("tiny", left_out), tmp_path)
+    shipped = load_preset(str(CONFIGS / "runs" / "leave_out.yaml"), ["data.drawn=8"])
+    mini.check(shipped, tmp_path)
+    assert shipped.data.samples.leave_out == ("lip_thickness", "nose_length")
+    assert set(KNOWN_OPERATIONS) - set(shipped.model.dit.operations) == {"lip_thickness", "nose_length"}
 
-    def load_faces(folder, *, cache, **settings):
-        asked.append(cache)
-        return drawn_faces()
 
-    monkeypatch.setattr(mini, "load_faces", load_faces)
-    for version in ("one", "two"):
-        monkeypatch.setattr(mini, "operations_version", lambda version=version: version)
-        mini._faces.__wrapped__(MiniData(), TINY, tmp_path)
-    assert asked == [tmp_path / "cache" / "one", tmp_path / "cache" / "two"]
+def test_a_set_has_the_model_of_its_run(tmp_path):
+    preset = load_preset("tiny", ["model.dit.operations=[eye_resize]"])
+    (tmp_path / "config.json").write_text(json.dumps(plain(preset)))
+    assert config_of(tmp_path) == preset.model
+    (tmp_path / "config.json").write_text('{"model": {"name": "of another release"}}')
+    with pytest.raises(ValueError, match="do not fit this version of the code"):
+        config_of(tmp_path)
+    with pytest.raises(FileNotFoundError, match="config.json is missing: .* is no folder of python -m training.train"):
+        config_of(tmp_path / "elsewhere")
 
 
 def test_an_unfinished_run_cannot_be_exported(tmp_path):

@@ -31,7 +31,7 @@ from mirrorppr_core.mae import MAEEncoder
 from mirrorppr_core.rformer import RFormer
 from mirrorppr_core.views import CanonicalView
 from mirrorppr_core.warping import OPERATIONS
-from training.portraits import PROFESSIONAL_FACE, PROFESSIONAL_ROWS, TABLE_STRENGTHS, FaceSet
+from training.portraits import LOOKS, PROFESSIONAL_FACE, PROFESSIONAL_ROWS, TABLE_STRENGTHS, FaceSet
 
 TINY = ModelConfig(
     name="tiny",
@@ -40,7 +40,7 @@ TINY = ModelConfig(
     rformer=RFormerConfig(num_queries=4, width=16, depth=1, heads=2),
     connector=ConnectorConfig(width=16, depth=1, heads=2, output=16),
     dit=DiTConfig(depth=1, heads=2, head_dim=12, text_width=16, rope_axes=(4, 4, 4), grid=4, stem_channels=4,
-                  geometry_codes=8, adaptation_width=16, basis_fields=6),
+                  geometry_codes=8, adaptation_width=16, bank_width=16),
     lora=LoRAConfig(rank=2, alpha=2),
 )  # fmt: skip
 SEEING = replace(TINY, name="seeing", view=ViewConfig())  # the same with the bundled model's view, for real photos
@@ -115,8 +115,6 @@ def save_set(folder: Path, *, set_hash: str = "0123456789ab", config: ModelConfi
         "connector": Connector(config.connector),
         "dit": randomise(field_dit, std=0.05) if trained else field_dit,
     }
-    # Motions are smooth, also random ones; noise from cell to cell would fold everywhere.
-    field_dit.basis.data = nn.functional.avg_pool2d(field_dit.basis.data, 9, stride=1, padding=4)
     for name, part in parts.items():
         save_part(folder / f"{name}.safetensors", name, part.state_dict(), config, set_hash, file_sha256(LOCATOR))
     lora = random_lora(field_dit, config.lora)
@@ -129,10 +127,11 @@ def drawn_view(config: ModelConfig = TINY) -> CanonicalView:
     return CanonicalView(config.view, drawn_face())
 
 
-def drawn_faces(count: int = 6, *, alike: bool = False, config: ModelConfig = TINY) -> FaceSet:
+def drawn_faces(count: int = 6, *, alike: bool = False, error: float = 0.0, config: ModelConfig = TINY) -> FaceSet:
     """Faces with random pixels, shapes and operation tables. alike: all have the template's shape and one table.
 
-    The operations are smooth pushes on both sides of `table_amount(strength)`; alike makes the sides equal.
+    The operations are smooth pushes on both sides of `table_amount(strength)`; alike makes the sides equal. The bank
+    holds the tables' own motions. error: mean error of a look at a face, in eye distances.
     """
     generator, view = seeded(1), drawn_view(config)
     landmarks = view.template.expand(count, -1, -1)
@@ -151,14 +150,21 @@ def drawn_faces(count: int = 6, *, alike: bool = False, config: ModelConfig = TI
     own = torch.ones(count, n) if alike else across * (0.7 + 0.6 * torch.rand(count, 1, generator=generator))
     coarse = torch.rand(count, 3, 8, 8, generator=generator)
     pixels = nn.functional.interpolate(coarse, (size, size), mode="bicubic").clamp(0, 1)
+    llw = (own.view(-1, 1, 1, 1, 1, n) * amounts * torch.stack(pushes)).half()
+    professional = (own.view(-1, 1, 1, 1, n) * rows).half()
+    both_ways = llw[:, :, [TABLE_STRENGTHS.index(100), TABLE_STRENGTHS.index(-100)]].flatten(1, 2)
+    wrong = torch.randn(count, LOOKS, len(FACE_POINTS), 2, generator=generator)
     return FaceSet(
         pixels=(pixels * 255).round().byte(),
         shapes=shapes,
         points=similarity.inverse(landmarks),
-        llw=(own.view(-1, 1, 1, 1, 1, n) * amounts * torch.stack(pushes)).half(),
-        professional=(own.view(-1, 1, 1, 1, n) * rows).half(),
         weight=torch.ones(count),
         identity=[f"person {i // 2}" for i in range(count)],
+        place=torch.arange(count),
+        llw=llw,
+        professional=professional,
+        atoms=torch.cat([both_ways, professional], dim=1)[:, None].repeat(1, LOOKS, 1, 1, 1, 1),
+        errors=wrong / wrong.norm(dim=-1, keepdim=True) * error * view.cells_per_eye_distance,
     )
 
 

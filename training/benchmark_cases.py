@@ -25,7 +25,7 @@ from mirrorppr_core.fields import changed_mask, jacobian_determinant, pixel_grid
 from mirrorppr_core.landmarks import load_landmarks
 from mirrorppr_core.warping import OPERATIONS, apply_llw, llw_sequence_at
 
-from .portraits import load_picture
+from .picture_files import read_picture
 
 _MAX_DRAWS = 500
 
@@ -112,7 +112,7 @@ def list_cases(people: list[Person], config: BenchmarkConfig, *, size: tuple[int
 
 def build_case(case: Case, portraits: Path, config: BenchmarkConfig) -> CasePictures:
     """Load and retouch both portraits."""
-    before, query = (load_picture(portraits / person.file) for person in (case.exemplar, case.query))
+    before, query = (read_picture(portraits / person.file) for person in (case.exemplar, case.query))
     after = apply_llw(before, case.exemplar.mesh, case.steps).image
     truth = apply_llw(query, case.query.mesh, case.steps)
     return CasePictures(

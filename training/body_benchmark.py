@@ -38,7 +38,7 @@ from mirrorppr_core.professional_operations import OPERATIONS, operation_named
 from .benchmark_cases import to_eight_bits
 from .body_data import is_plausible
 from .contact_sheet import load_poses
-from .portraits import load_picture
+from .picture_files import read_picture
 
 BODY_OPERATIONS = tuple(name for name, operation in OPERATIONS.items() if operation.on_body)
 _RESAMPLES = 2000
@@ -191,7 +191,7 @@ def _true_motion(case: BodyCase, pose: Tensor, size: tuple[int, int]) -> Tensor 
 
 def build_case(case: BodyCase, portraits: Path, config: BodyBenchmarkConfig) -> BodyPictures:
     """Load and retouch both portraits."""
-    before, query = (load_picture(portraits / body.file) for body in (case.exemplar, case.query))
+    before, query = (read_picture(portraits / body.file) for body in (case.exemplar, case.query))
     shown, wanted = (
         _true_motion(case, pose, tuple(image.shape[-2:]))
         for pose, image in zip(_shared_poses(case), (before, query), strict=True)

@@ -82,7 +82,7 @@ def check_bodies(root: Path) -> None:
     if missing:
         raise ValueError(
             f"{root / 'landmarks.npz'} has no {' and '.join(missing)}, which the stage `body` learns from: use a "
-            "folder with body portraits and their poses (a copy of training.pack has faces only), or mini-face"
+            "folder with body portraits and their poses, or mini-face"
         )
 
 

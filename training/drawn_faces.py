@@ -6,6 +6,8 @@ fall and a whole run can be rehearsed in seconds. Weights trained on them retouc
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -16,7 +18,7 @@ from mirrorppr_core.landmarks import FACE_POINTS, MIRROR_130
 from mirrorppr_core.views import CanonicalView
 from mirrorppr_core.warping import OPERATIONS
 
-from .portraits import PROFESSIONAL_ROWS, TABLE_STRENGTHS, FaceSet
+from .portraits import LOOKS, PROFESSIONAL_ROWS, TABLE_STRENGTHS, FaceSet, landmark_errors
 
 _MIRROR_X = torch.tensor([-1.0, 1.0])
 
@@ -50,8 +52,19 @@ def drawn_faces(count: int, config: ModelConfig, *, seed: int = 0) -> tuple[Face
         professional=(own.view(-1, 1, 1, 1, n) * _sided_pushes(n, generator)).half(),
         weight=torch.ones(count),
         identity=[f"drawn person {i // 2}" for i in range(count)],
+        place=torch.arange(count),
+        atoms=torch.zeros(0),
+        errors=torch.stack([landmark_errors(generator, LOOKS) for _ in range(count)]) * view.cells_per_eye_distance,
     )
-    return faces, view
+    return replace(faces, atoms=_atoms(faces, generator)), view
+
+
+def _atoms(faces: FaceSet, generator: torch.Generator) -> Tensor:
+    """The bank: the tables at full strength, each look a little wrong about how far things move."""
+    llw = faces.llw[:, :, [TABLE_STRENGTHS.index(100), TABLE_STRENGTHS.index(-100)]].flatten(1, 2)
+    exact = torch.cat([llw, faces.professional], 1)[:, None]  # in the order of known_operations
+    wrong = 1 + 0.05 * torch.randn(len(exact), LOOKS, exact.shape[2], 1, 1, 1, generator=generator)
+    return (exact * wrong).half()
 
 
 def _sided_pushes(n: int, generator: torch.Generator) -> Tensor:

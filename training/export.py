@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,10 +28,10 @@ from .body_stage import save_trained
 
 _SOURCES = {  # part -> (stages that trained it, later ones replace earlier ones; prefix of its tensors there)
     "mae": (("encoder",), "mae."),
-    "dit": (("backbone", "geometry-fine"), "field_dit."),
-    "rformer": (("joint-fine",), "rformer."),
-    "connector": (("joint-fine",), "connector."),
-    "lora": (("joint-fine",), "field_dit."),
+    "dit": (("backbone",), "field_dit."),
+    "rformer": (("joint-pro",), "rformer."),
+    "connector": (("joint-pro",), "connector."),
+    "lora": (("joint-pro",), "field_dit."),
 }
 
 
@@ -93,6 +94,14 @@ def disk_name(key: str) -> str:
     return key.replace(".lora_A.default.", ".lora_A.").replace(".lora_B.default.", ".lora_B.")
 
 
+def config_of(run: Path) -> ModelConfig:
+    """The model that the run trained."""
+    stored = run / "config.json"
+    if not stored.exists():
+        raise FileNotFoundError(f"{stored} is missing: {run} is no folder of python -m training.train")
+    return ModelConfig.from_json(json.dumps(json.loads(stored.read_text())["model"]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.export", description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, required=True)
@@ -100,7 +109,10 @@ def main() -> None:
     parser.add_argument("--body", type=Path, help="a body network's file, instead of the run's own")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    hash_ = export(arguments.run, arguments.locator, arguments.out, ModelConfig(), arguments.body)
+    try:
+        hash_ = export(arguments.run, arguments.locator, arguments.out, config_of(arguments.run), arguments.body)
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
     total = sum(f.stat().st_size for f in arguments.out.glob("*.safetensors"))
     print(f"set {hash_} in {arguments.out}, {total / 1e6:.1f} MB")
 

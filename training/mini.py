@@ -14,9 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-import mirrorppr_core
 from mirrorppr_core.checkpoint import bundled_set, file_sha256
-from mirrorppr_core.codecs import FieldCodec, motion_scale
 from mirrorppr_core.config import ModelConfig
 from mirrorppr_core.field_dit import FieldDiT
 from mirrorppr_core.locator import Locator
@@ -24,7 +22,7 @@ from mirrorppr_core.mae import MAEEncoder
 from mirrorppr_core.rformer import RFormer
 from mirrorppr_core.views import CanonicalView
 
-from . import body_stage, portraits
+from . import body_stage
 from .body_data import check_bodies, load_body_photos
 from .curriculum import Stage
 from .drawn_bodies import drawn_bodies
@@ -41,7 +39,7 @@ _NEEDS = {
     "encoder": (),
     "geometry": (),
     "backbone": ("mae",),
-    "extractor": ("mae", "field_dit"),
+    "extractor": ("mae",),
     "joint": ("mae", "field_dit"),
     "body": (),
 }
@@ -55,9 +53,6 @@ _CONTINUES = {
 }
 # Changes to the sample settings for a stage's subset of operations. Both: the settings' own shares.
 _SUBSETS = {"simulated": {"professional_share": 0.0}, "both": {}, "professional": {"professional_share": 0.8}}
-# What decides how an operation moves a face, beside portraits.py.
-_OPERATION_CODE = ("warping.py", "llw_*.py", "professional*.py", "fields.py", "views.py", "landmarks.py")
-_START_BATCHES, _START_SIZE = 40, 64  # samples whose motions a fresh basis starts from
 _CALIBRATION_OF_REHEARSALS = 1  # batches: drawn bodies are all alike
 _VALIDATION_SEED = 10_000  # far from the training seeds
 
@@ -110,7 +105,12 @@ def check(preset: Preset, run: Path) -> None:
             raise ValueError(f"stage {stage.name}: starts lacks {missing} and does not know {foreign}")
         if stage.module == "body" and stage.samples:
             raise ValueError(f"stage {stage.name}: the body has no sample settings, remove {sorted(stage.samples)}")
-        sample_config(stage, data)
+        known = set(preset.model.dit.operations) & set(sample_config(stage, data).leave_out)
+        if known:
+            raise ValueError(
+                f"stage {stage.name} leaves out {', '.join(sorted(known))}, but the network's bank holds their "
+                "motions: leave them out of model.dit.operations too"
+            )
     if data.drawn:
         return
     if not data.portraits:
@@ -134,11 +134,12 @@ def build(stage: Stage, preset: Preset, run: Path, device: torch.device) -> Stag
     module, starts_from = build_module(stage, config, run)
     samples, options = sample_config(stage, data), {"pixels": stage.module != "geometry"}
     if stage.module in ("geometry", "backbone") and not {"adaptation", "field_dit"} & stage.starts.keys():
-        _start_from_faces(module.field_dit, Sampler(training, view, samples, seed=seed))
+        module.field_dit.start_from_faces(training.points)
+    knows = {"operations": config.dit.operations}
     return StageParts(
         module=module,
-        training=SamplerSource(Sampler(training, view, samples, seed=seed), **options),
-        validation=SamplerSource(Sampler(held_out, view, samples, seed=_VALIDATION_SEED + seed), **options),
+        training=SamplerSource(Sampler(training, view, samples, seed=seed, **knows), **options),
+        validation=SamplerSource(Sampler(held_out, view, samples, seed=_VALIDATION_SEED + seed, **knows), **options),
         examiner=MiniExaminer(),
         starts_from={**starts_from, "faces": fingerprint},
     )
@@ -193,28 +194,21 @@ def build_module(stage: Stage, config: ModelConfig, run: Path) -> tuple[nn.Modul
         starts.fill("adaptation", module.field_dit)
         starts.fill("names", module.names)
         return module, starts.used
-    mae, field_dit = starts.fill("mae", MAEEncoder(config.mae)), starts.fill("field_dit", FieldDiT(config))
+    mae = starts.fill("mae", MAEEncoder(config.mae))
+    if stage.module == "extractor":
+        module = ExtractorStage(config, mae)
+        starts.fill("rformer", module.rformer)
+        return module, starts.used
+    field_dit = starts.fill("field_dit", FieldDiT(config))
     starts.fill("adaptation", field_dit)  # a later one replaces that of the field network
     if stage.module == "backbone":
         module = BackboneStage(config, mae, field_dit)
         starts.fill("names", module.names)
-    elif stage.module == "extractor":
-        module = ExtractorStage(config, mae, field_dit)
-        starts.fill("rformer", module.rformer)
     else:
         module = JointStage(config, mae, field_dit, starts.fill("rformer", RFormer(config)))
         starts.fill("connector", module.connector)
         starts.fill("lora", module.field_dit)
     return module, starts.used
-
-
-def _start_from_faces(field_dit: FieldDiT, sampler: Sampler) -> None:
-    """A fresh adaptation starts from the principal components of the faces, and of the motions of some batches."""
-    motions = []
-    for step in range(_START_BATCHES):
-        batch = sampler.batch(step, _START_SIZE, pixels=False)
-        motions.append(FieldCodec().encode(batch.target, motion_scale(batch.copied)))
-    field_dit.start_from_faces(sampler.faces.points, torch.cat(motions))
 
 
 def sample_config(stage: Stage, data: MiniData) -> SampleConfig:
@@ -237,7 +231,7 @@ def _load_part(path: Path, part: str, module: nn.Module) -> None:
     if part == "lora":
         own = {k: v for k, v in own.items() if ".lora_" in k}
     if part == "adaptation":  # of a whole field network too
-        names = (*module.adaptation_modules(), "basis")
+        names = module.adaptation_modules()
         own, found = ({k: v for k, v in d.items() if k.split(".")[0] in names} for d in (own, found))
     odd = sorted(k for k in found.keys() | own.keys() if _shape(found.get(k)) != _shape(own.get(k)))
     if odd:
@@ -262,30 +256,22 @@ def _faces(data: MiniData, config: ModelConfig, run: Path) -> tuple[FaceSet, Can
     if data.drawn:
         faces, view = drawn_faces(data.drawn, config)
         return faces, view, fingerprint(faces)
-    mean_face = Locator.from_file(_locator(data)).mean_face
+    locator = Locator.from_file(_locator(data))
     faces = load_faces(
         Path(data.portraits),
         split="train",
-        mean_face=mean_face,
+        locator=locator,
         view=config.view,
-        cache=run / "cache" / operations_version(),  # tables of older code are not found, and made anew
+        cache=run / "cache",
         crop_size=config.mae.image_size,
     )
-    return faces, CanonicalView(config.view, mean_face), fingerprint(faces)
+    return faces, CanonicalView(config.view, locator.mean_face), fingerprint(faces)
 
 
 def fingerprint(faces: FaceSet) -> str:
     """Twelve digits that change with the people, their shapes, their order or what operations do to them."""
     digest = hashlib.sha256("\n".join(faces.identity).encode())
-    for tensor in (faces.shapes, faces.weight, faces.llw, faces.professional):
+    tables = (faces.llw, faces.professional, faces.atoms, faces.errors)
+    for tensor in (faces.shapes, faces.points, faces.weight, *tables):
         digest.update(tensor.contiguous().numpy())
     return digest.hexdigest()[:12]
-
-
-@lru_cache(maxsize=1)
-def operations_version() -> str:
-    """Eight digits of the code that the operation tables come from."""
-    core = Path(mirrorppr_core.__file__).parent
-    paths = [path for name in _OPERATION_CODE for path in sorted(core.glob(name))]
-    text = "".join(path.read_text(encoding="utf-8") for path in [*paths, Path(portraits.__file__)])
-    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -15,8 +15,9 @@ from mirrorppr_core.fields import length
 from mirrorppr_core.flow import integrate
 from mirrorppr_core.metrics import region_psnr, relative_epe
 
-from .samples import Batch, warp_view
+from .samples import Batch
 from .stages import BackboneStage, ExtractorStage, GeometryStage, JointStage, condition_of, extract_tokens
+from .view_batches import warp_view
 
 _MOVES_CELLS = 0.05  # what moves less is not part of the edit
 _NUM_STEPS = 2  # of the flow, the product's default
@@ -72,7 +73,7 @@ def predicted_motion(module: nn.Module, batch: Batch, generator: torch.Generator
     codec, scale = FieldCodec(), motion_scale(batch.copied)
     if isinstance(module, ExtractorStage):
         tokens = extract_tokens(module.rformer, module.mae, batch, scale)
-        return codec.decode(module.head(tokens, batch.query_points), scale)
+        return codec.decode(module.head(tokens, batch.query_atoms.float() / scale.clamp(min=1e-6)[:, None]), scale)
     if isinstance(module, GeometryStage):
         condition = condition_of(batch, codec.encode(batch.copied, scale))
         latent = module.field_dit.without_dit(condition, module.names(batch.operation, batch.strength))

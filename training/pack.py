@@ -16,38 +16,57 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+_BODY = "body/"
+
 
 def pack(portraits: Path, out: Path, *, split: str = "train", side: int = 288, quality: int = 80) -> int:
-    """Write the split's face portraits with landmarks to `out`. side: pixels of the longer side. Returns their number.
+    """Write the split's portraits with landmarks to `out`, those of bodies with their poses. Returns their number.
+
+    side: pixels of the longer side; bodies, whose faces are small, keep twice as many.
 
     Raises FileExistsError when out exists, ValueError when the split has no face portraits.
     """
     if side < 128 or not 1 <= quality <= 95:
         raise ValueError(f"side={side}, quality={quality}: use a side of 128 or more and a quality of 1 to 95")
     with np.load(portraits / "landmarks.npz") as stored:
-        meshes = dict(zip((str(f) for f in stored["files"]), stored["face_avg"], strict=True))
+        meshes = _by_file(stored, "files", "face_avg")
+        poses = _by_file(stored, "body_files", "pose") if "pose" in stored else {}
     with open(portraits / "portraits.csv", newline="") as handle:
-        rows = [r for r in csv.DictReader(handle) if r["split"] == split and r["file"].startswith(f"{split}/")]
+        rows = [r for r in csv.DictReader(handle) if r["split"] == split and r["file"].startswith((f"{split}/", _BODY))]
     rows = [r for r in rows if r["file"] in meshes and np.isfinite(meshes[r["file"]]).all()]
-    if not rows:
+    if not any(r["file"].startswith(f"{split}/") for r in rows):
         raise ValueError(f"{portraits}: portraits.csv lists no pictures under {split}/ that landmarks.npz knows")
     if out.exists():
         raise FileExistsError(f"{out} exists: give a new folder")
-    (out / split).mkdir(parents=True)
-    small = []
+    small, small_poses = [], {}
     for row in rows:
+        (out / row["file"]).parent.mkdir(parents=True, exist_ok=True)
         with Image.open(portraits / row["file"]) as picture:
-            factor = min(1.0, side / max(picture.size))
+            most = 2 * side if row["file"].startswith(_BODY) else side
+            factor = min(1.0, most / max(picture.size))
             size = tuple(round(length * factor) for length in picture.size)
             picture.convert("RGB").resize(size, Image.Resampling.LANCZOS).save(out / row["file"], quality=quality)
             # Both sides are rounded: each axis has its own factor. Landmarks are measured from the picture's edge.
-            small.append(meshes[row["file"]] * (np.array(size) / np.array(picture.size)))
+            scale = np.array(size) / np.array(picture.size)
+            small.append(meshes[row["file"]] * scale)
+            if row["file"] in poses:
+                small_poses[row["file"]] = poses[row["file"]] * np.array([*scale, 1, 1])
     with open(out / "portraits.csv", "w", newline="") as handle:
         writer = csv.DictWriter(handle, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    np.savez(out / "landmarks.npz", files=np.array([r["file"] for r in rows]), face_avg=np.array(small, np.float32))
+    landmarks = {"files": np.array([r["file"] for r in rows]), "face_avg": np.array(small, np.float32)}
+    if small_poses:
+        landmarks |= {
+            "body_files": np.array(list(small_poses)),
+            "pose": np.array(list(small_poses.values()), np.float32),
+        }
+    np.savez(out / "landmarks.npz", **landmarks)
     return len(rows)
+
+
+def _by_file(stored: np.lib.npyio.NpzFile, files: str, values: str) -> dict[str, np.ndarray]:
+    return dict(zip((str(file) for file in stored[files]), stored[values], strict=True))
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
-"""Portraits as the trainer sees them: canonical crops, face shapes and LLW motion tables, computed once and kept.
+"""Portraits as the trainer sees them: canonical crops, face shapes and tables of motion, computed once and kept.
 
-    portraits.csv + landmarks.npz + pictures  ->  FaceSet(pixels, shapes, meshes)   in the canonical view
+    portraits.csv + landmarks.npz + pictures  ->  FaceSet: crops, shapes, landmarks; what operations truly do to each
+                                                  face, and what a locator that errs a little believes they do
 
 Everything after this file lives in the view (64 x 64 cells): a face is its straightened 128 px crop and its shape
 map, and an operation is a motion in cells. That makes a sample cheap enough to draw fresh ones on one CPU core.
@@ -12,7 +13,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,16 @@ from PIL import Image
 from torch import Tensor
 
 from mirrorppr_core.config import ViewConfig
-from mirrorppr_core.landmarks import FACE_POINTS, load_landmarks
+from mirrorppr_core.known_operations import KNOWN_OPERATIONS, atoms_of
+from mirrorppr_core.landmarks import FACE_POINTS, GROUPS, load_landmarks
+from mirrorppr_core.locator import Locator
+from mirrorppr_core.operation_bank import PhotoFace, bank_motions
 from mirrorppr_core.professional import OPERATIONS as PROFESSIONAL
 from mirrorppr_core.professional import professional_displacement_at
 from mirrorppr_core.views import CanonicalView, FaceView
 from mirrorppr_core.warping import OPERATIONS, llw_displacement_at
+
+from .picture_files import read_picture
 
 TABLE_STRENGTHS = (-100, -50, 50, 100)
 # Professional operations of the face, and the rows of the table that each of them adds up: (right, left) where it is
@@ -35,6 +41,8 @@ _SIDES = tuple((n, s) for n in PROFESSIONAL_FACE for s in (("right", "left") if 
 PROFESSIONAL_ROWS = {n: tuple(r for r, (m, _) in enumerate(_SIDES) if m == n) for n in PROFESSIONAL_FACE}
 
 
+LOOKS = 2  # of a locator at each face, every one with its own error
+_LOOK_ERROR = 0.012  # mean error of a look, in eye distances; the bundled locator's is 0.014
 _BATCH = 32
 
 
@@ -43,50 +51,78 @@ class FaceSet:
     """One split in the canonical view.
 
     pixels: (F, 3, S, S) uint8.  shapes: (F, 2, N, N) cells.  points: (F, 130, 2) cells.
-    llw: (F, O, 4, 2, N, N) float16 motion in cells at TABLE_STRENGTHS, operations in the order of OPERATIONS.
-    professional: (F, R, 2, N, N) float16 motion in cells at +100, rows as in PROFESSIONAL_ROWS.
-    weight: (F,) sampling weight, so that no source dominates.  identity: F names.
+    weight: (F,) sampling weight, so that no source dominates.  identity: F names.  place: (F,) rows of the tables.
+    Tables, which subsets share, as they are large (R rows, float16, motions in cells):
+    llw: (R, O, 4, 2, N, N) true motion at TABLE_STRENGTHS, operations in the order of OPERATIONS.
+    professional: (R, P, 2, N, N) true motion at +100, columns as in PROFESSIONAL_ROWS.
+    atoms: (R, LOOKS, M, 2, N, N) the bank of all known operations as a locator's look at the face gives it.
+    errors: (R, LOOKS, 130, 2) cells, what that look gets wrong.
     """
 
     pixels: Tensor
     shapes: Tensor
     points: Tensor
-    llw: Tensor
-    professional: Tensor
     weight: Tensor
     identity: list[str]
+    place: Tensor
+    llw: Tensor
+    professional: Tensor
+    atoms: Tensor
+    errors: Tensor
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     def subset(self, rows: Tensor) -> FaceSet:
         names = [self.identity[int(r)] for r in rows]
-        tensors = (self.pixels, self.shapes, self.points, self.llw, self.professional, self.weight)
-        return FaceSet(*(t[rows] for t in tensors), names)
+        own = {name: getattr(self, name)[rows] for name in ("pixels", "shapes", "points", "weight", "place")}
+        return replace(self, identity=names, **own)
 
 
 def load_faces(
-    folder: Path, *, split: str, mean_face: Tensor, view: ViewConfig, cache: Path, crop_size: int = 128
+    folder: Path, *, split: str, locator: Locator, view: ViewConfig, cache: Path, crop_size: int = 128
 ) -> FaceSet:
     """All faces of a split that have landmarks. The first call takes minutes; the result is cached on disk.
 
     folder holds the pictures under train/ and eval/, portraits.csv (columns file, split, identity, source) and
     landmarks.npz (files, face_avg: (n, 478, 2) MediaPipe FaceMesh points in pixels).
     """
-    # Everything in the tables follows from these; another mean face or view must not find them.
-    key = hashlib.sha256(f"{view}{crop_size}".encode() + mean_face.numpy().tobytes()).hexdigest()[:8]
-    stored, moved = cache / f"faces_{split}_{key}.npz", cache / f"professional_{split}_{key}.npz"
-    canonical = CanonicalView(view, mean_face)
+    canonical = CanonicalView(view, locator.mean_face)
+    key = _key(canonical, crop_size, locator)
+    tables = [cache / f"{name}_{split}_{key}.npz" for name in ("faces", "professional", "atoms")]
     cache.mkdir(parents=True, exist_ok=True)
-    if not stored.exists():
-        _write(stored, _faces_and_llw(folder, split, canonical, crop_size))
-    if not moved.exists():
-        _write(moved, _professional(folder, split, canonical))
-    with np.load(stored) as z, np.load(moved) as m:
-        tensors = {k: torch.from_numpy(z[k]) for k in ("pixels", "shapes", "points", "llw", "weight")}
-        return FaceSet(
-            **tensors, professional=torch.from_numpy(m["professional"]), identity=[str(n) for n in z["identity"]]
-        )
+    makers = (
+        lambda: _faces_and_llw(folder, split, canonical, crop_size),
+        lambda: {"professional": _professional(folder, split, canonical)},
+        lambda: _looks(folder, split, canonical, locator),
+    )
+    for stored, make in zip(tables, makers, strict=True):
+        if not stored.exists():
+            _write(stored, make())
+    arrays: dict[str, np.ndarray] = {}
+    for stored in tables:
+        with np.load(stored) as z:
+            arrays |= {name: z[name] for name in z.files}
+    names = [str(name) for name in arrays.pop("identity")]
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return FaceSet(**tensors, identity=names, place=torch.arange(len(names)))
+
+
+def _key(canonical: CanonicalView, crop_size: int, locator: Locator) -> str:
+    """Changes with all that tables follow from: settings, the locator's mesh, what operations do to its mean face."""
+    mesh = locator.mean_mesh * 100 + 256
+    seen = canonical.fit(mesh[list(FACE_POINTS)])
+    atoms = bank_motions(atoms_of(KNOWN_OPERATIONS), PhotoFace(mesh, (512, 512)), seen, canonical)[0]
+    points, halves = seen.positions.flatten(2).mT, []
+    for name in OPERATIONS:
+        halves += [llw_displacement_at(points, mesh[None], (512, 512), operation=name, strength=s) for s in (-50, 50)]
+    settings = (canonical.config, crop_size, TABLE_STRENGTHS, LOOKS, _LOOK_ERROR)
+    digest = hashlib.sha256(str(settings).encode())
+    digest.update(locator.mean_mesh.numpy().tobytes() + locator.ridge.numpy().tobytes())
+    for motion, steps_per_unit in ((atoms, 20), (torch.cat(halves), 2)):
+        # Coarse: other processors round the last digits otherwise.
+        digest.update((motion * steps_per_unit).round().short().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:8]
 
 
 def split_by_identity(faces: FaceSet, *, held_out: float, seed: int) -> tuple[FaceSet, FaceSet]:
@@ -123,7 +159,7 @@ def _faces_and_llw(folder: Path, split: str, canonical: CanonicalView, crop_size
         mesh = torch.stack([meshes[r["file"]] for r in batch])  # (B, 478, 2)
         views = [canonical.fit(m[face_points]) for m in mesh]
         for r, m, face in zip(batch, mesh, views, strict=True):
-            image = load_picture(folder / r["file"])
+            image = read_picture(folder / r["file"])
             pixels.append((canonical.see(image, face, size=crop_size)[0].clamp(0, 1) * 255).round().byte())
             shapes.append(face.shape[0])
             points.append(face.similarity.inverse(m[None, face_points])[0])
@@ -143,7 +179,8 @@ def _faces_and_llw(folder: Path, split: str, canonical: CanonicalView, crop_size
     }
 
 
-def _professional(folder: Path, split: str, canonical: CanonicalView) -> dict[str, np.ndarray]:
+def _professional(folder: Path, split: str, canonical: CanonicalView) -> np.ndarray:
+    """(R, P, 2, N, N)."""
     rows, meshes = _listed(folder, split)
     size = canonical.config.size
     table = np.zeros((len(rows), len(_SIDES), 2, size, size), np.float16)
@@ -155,7 +192,40 @@ def _professional(folder: Path, split: str, canonical: CanonicalView) -> dict[st
             moved = professional_displacement_at(positions, mesh, None, operation=name, strength=100, side=side)
             table[start : start + len(mesh), row] = _in_cells(moved, views, canonical)
         print(f"{split}: professional operations of {start + len(mesh)}/{len(rows)} faces", flush=True)
-    return {"professional": table}
+    return table
+
+
+def _looks(folder: Path, split: str, canonical: CanonicalView, locator: Locator) -> dict[str, np.ndarray]:
+    """The bank as it is seen through a locator: its errors, and a mesh that it only guesses from 130 points."""
+    rows, meshes = _listed(folder, split)
+    atoms, size = atoms_of(KNOWN_OPERATIONS), canonical.config.size
+    generator = torch.Generator().manual_seed(0)
+    table = np.zeros((len(rows), LOOKS, len(atoms), 2, size, size), np.float16)
+    errors = torch.zeros(len(rows), LOOKS, len(FACE_POINTS), 2)
+    for index, row in enumerate(rows):
+        with Image.open(folder / row["file"]) as picture:
+            width, height = picture.size
+        errors[index] = landmark_errors(generator, LOOKS) * canonical.cells_per_eye_distance
+        points = meshes[row["file"]][list(FACE_POINTS)]
+        _, similarity = canonical.shapes(points[None])
+        for look in range(LOOKS):
+            seen = similarity.apply(similarity.inverse(points[None]) + errors[index, look])[0]
+            face = PhotoFace(locator.mesh(seen), (height, width))
+            table[index, look] = bank_motions(atoms, face, canonical.fit(seen), canonical)[0].half().numpy()
+        if index % 100 == 99 or index + 1 == len(rows):
+            print(f"{split}: bank of {index + 1}/{len(rows)} faces", flush=True)
+    return {"atoms": table, "errors": errors.numpy()}
+
+
+def landmark_errors(generator: torch.Generator, count: int) -> Tensor:
+    """What a locator gets wrong, (count, 130, 2) eye distances: errors of neighbouring points go together."""
+    points = len(FACE_POINTS)
+    error = 0.6 * torch.randn(count, points, 2, generator=generator)
+    parts = torch.randn(count, len(GROUPS), 2, generator=generator)
+    for part, members in enumerate(GROUPS.values()):
+        error[:, list(members)] += parts[:, None, part]
+    level = _LOOK_ERROR * (0.3 + 1.4 * torch.rand(count, 1, 1, generator=generator))
+    return error / error.norm(dim=-1).mean(1)[:, None, None] * level
 
 
 def _positions(views: list[FaceView]) -> Tensor:
@@ -175,10 +245,3 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     temporary = path.with_suffix(".part.npz")
     np.savez(temporary, **arrays)
     os.replace(temporary, path)
-
-
-def load_picture(path: Path) -> Tensor:
-    """(1, 3, H, W) in [0, 1]."""
-    with Image.open(path) as picture:
-        array = np.asarray(picture.convert("RGB"), dtype=np.float32) / 255
-    return torch.from_numpy(array).permute(2, 0, 1)[None]

@@ -94,7 +94,7 @@ def tiny() -> Preset:
         rformer=RFormerConfig(num_queries=4, width=16, depth=1, heads=2),
         connector=ConnectorConfig(width=16, depth=1, heads=2, output=16),
         dit=DiTConfig(depth=1, heads=2, head_dim=12, text_width=16, rope_axes=(4, 4, 4), grid=4, stem_channels=4,
-                      geometry_codes=8, adaptation_width=16, basis_fields=6),
+                      geometry_codes=8, adaptation_width=16, bank_width=16),
         lora=LoRAConfig(rank=2, alpha=2),
     )  # fmt: skip
     return Preset(

@@ -1,7 +1,8 @@
 """The training stages as modules: each takes a Batch and returns its loss and what to log.
 
     0a encoder    MAE learns to paint in hidden patches of straightened faces               (arXiv:2111.06377)
-    0b backbone   the field DiT learns to edit from *named* operations with strengths       ("pre-trained editor")
+    0b geometry   bank fit and adaptation learn from landmarks and motions alone, without pictures
+       backbone   the field DiT learns to edit from *named* operations with strengths       ("pre-trained editor")
     I  extractor  R-Former learns to read pairs: one token rebuilds the query's edit        (paper, Stage I)
     II joint      R-Former, connector and LoRA learn together; MAE and DiT stay frozen      (paper, Stage II)
 
@@ -14,12 +15,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mirrorppr_core.bank_fit import mixed
 from mirrorppr_core.codecs import FieldCodec, motion_scale
 from mirrorppr_core.config import ModelConfig
 from mirrorppr_core.connector import Connector
 from mirrorppr_core.field_dit import FieldCondition, FieldDiT
 from mirrorppr_core.fields import length
 from mirrorppr_core.flow import interpolate
+from mirrorppr_core.known_operations import atoms_of
 from mirrorppr_core.lora import inject
 from mirrorppr_core.mae import MAEEncoder, normalise, sincos_positions, to_patches
 from mirrorppr_core.rformer import RFormer
@@ -97,7 +100,6 @@ class GeometryStage(nn.Module):
         self.field_dit = FieldDiT(config).requires_grad_(False)
         for module in self.field_dit.adaptation_modules().values():
             module.requires_grad_(True)
-        self.field_dit.basis.requires_grad_(True)
         self.names = NamedOperations(config.dit.text_width)
 
     def forward(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -121,46 +123,41 @@ class BackboneStage(nn.Module):
 
 
 class ReconstructionHead(nn.Module):
-    """Stage I's throw-away half: operation tokens -> one token, times the query's proportions -> mixture of fields.
+    """Stage I's throw-away half: operation tokens -> one token -> how much of each of the query's atoms.
 
-    The paper adds the one token to the query's patches and decodes pixels with a ViT. Here it meets the query's
-    proportions in a product, as in the field network, and the fields are the backbone's basis.
+    The paper adds the one token to the query's patches and decodes pixels with a ViT. Here it says what to do with the
+    operations that have a name, as they look on the query: tokens that can say this say what happened.
     """
 
-    def __init__(self, config: ModelConfig, field_dit: FieldDiT):
+    def __init__(self, config: ModelConfig):
         super().__init__()
         width = config.dit.adaptation_width
-        self.field_dit = field_dit.requires_grad_(False)  # its distance code and basis fields
         self.to_one = nn.Sequential(
             nn.Linear(config.rformer.num_queries * config.rformer.width, width),
             nn.GELU(approximate="tanh"),
             nn.Linear(width, width),
+            nn.GELU(approximate="tanh"),
         )
-        self.geometry_in = nn.Linear(config.dit.geometry_codes, width)
-        self.mix = nn.Sequential(nn.Linear(width, width), nn.GELU(approximate="tanh"), nn.Linear(width, width))
-        self.synthesis = nn.Linear(width, config.dit.basis_fields)
+        self.amounts = nn.Linear(width, len(atoms_of(config.dit.operations)))
 
-    def forward(self, tokens: Tensor, query_points: Tensor) -> Tensor:
-        """tokens: (B, Q, D), query_points: (B, K, 2).  Returns x_0 (B, 2, N, N)."""
-        faces = self.geometry_in(self.field_dit.code(query_points))
-        product = (1 + faces) * torch.tanh(self.to_one(tokens.flatten(1)))
-        weights = self.synthesis(product + self.mix(product))
-        return torch.einsum("bk,kchw->bchw", weights, self.field_dit.basis)
+    def forward(self, tokens: Tensor, query_atoms: Tensor) -> Tensor:
+        """tokens: (B, Q, D), query_atoms: (B, M, 2, N, N).  Returns x_0 (B, 2, N, N)."""
+        return mixed(self.amounts(self.to_one(tokens.flatten(1))), query_atoms)
 
 
 class ExtractorStage(nn.Module):
     """Stage I: the R-Former must say in its tokens what happened, for another face to repeat it."""
 
-    def __init__(self, config: ModelConfig, mae: MAEEncoder, field_dit: FieldDiT):
+    def __init__(self, config: ModelConfig, mae: MAEEncoder):
         super().__init__()
         self.mae = mae.requires_grad_(False)
         self.rformer = RFormer(config)
-        self.head = ReconstructionHead(config, field_dit)
+        self.head = ReconstructionHead(config)
 
     def forward(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         scale = motion_scale(batch.copied)
         tokens = extract_tokens(self.rformer, self.mae, batch, scale)
-        predicted = self.head(tokens, batch.query_points)
+        predicted = self.head(tokens, batch.query_atoms.float() / scale.clamp(min=1e-6)[:, None])
         # Squares, as in the paper's reconstruction: distances pull towards the zero field while tokens say little.
         target = FieldCodec().encode(batch.target, scale)
         missed = (predicted - target).square().mean((1, 2, 3)) / target.square().mean((1, 2, 3)).clamp(min=1e-4)
@@ -219,6 +216,8 @@ def condition_of(batch: Batch, copied: Tensor, features: Tensor | None = None) -
         exemplar_shape=batch.exemplar_shape,
         query_points=batch.query_points,
         exemplar_points=batch.exemplar_points,
+        query_atoms=batch.query_atoms.float(),
+        exemplar_atoms=batch.exemplar_atoms.float(),
         features=features,
     )
 

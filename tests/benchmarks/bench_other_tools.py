@@ -12,24 +12,23 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-from dataclasses import replace
 from pathlib import Path
-from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mirrorppr_core import professional  # noqa: E402
 from mirrorppr_core.apply import Field, apply_field  # noqa: E402
 from mirrorppr_core.editor import RetouchConfig  # noqa: E402
 from mirrorppr_core.extractor import Exemplar  # noqa: E402
 from mirrorppr_core.fields import length  # noqa: E402
 from mirrorppr_core.landmarks import load_landmarks  # noqa: E402
 from mirrorppr_core.pipeline import MirrorPPR  # noqa: E402
+from mirrorppr_core.professional import professional_displacement  # noqa: E402
 from training.intervals import mean_interval  # noqa: E402
-from training.portraits import PROFESSIONAL_FACE, load_picture  # noqa: E402
+from training.picture_files import read_picture  # noqa: E402
+from training.portraits import PROFESSIONAL_FACE  # noqa: E402
 
 _WIDTHS = (0.7, 1.4)
 _NARROW_AMOUNT = 0.6  # narrower windows fold at less strength
@@ -38,10 +37,7 @@ _LEAST_PX = 0.8  # longest motion of a case
 
 def displacement(name: str, width: float, strength: float, mesh: Tensor, size: tuple[int, int]) -> Tensor:
     """The operation with windows `width` times as wide, (1, 2, H, W)."""
-    known = professional.OPERATIONS[name]
-    pushes = tuple(replace(p, reach=(width * p.reach[0], width * p.reach[1])) for p in known.pushes)
-    with patch.object(professional, "operation_named", lambda _: replace(known, pushes=pushes)):
-        return professional.professional_displacement(mesh, None, size, operation=name, strength=strength)
+    return professional_displacement(mesh, None, size, operation=name, strength=strength, reach=width)
 
 
 def score(model: MirrorPPR, operation, query: Tensor, truth: Tensor, *, refine: bool) -> float:
@@ -65,7 +61,7 @@ def main() -> None:
         name, width = PROFESSIONAL_FACE[number % len(PROFESSIONAL_FACE)], draw.choice(_WIDTHS)
         strength = 100 * draw.choice((-1, 1)) * draw.uniform(0.6, 1.0) * (_NARROW_AMOUNT if width < 1 else 1)
         files = draw.sample(people, 2)
-        before, query = (load_picture(arguments.portraits / file) for file in files)
+        before, query = (read_picture(arguments.portraits / file) for file in files)
         made, truth = (
             displacement(name, width, strength, meshes[file], tuple(photo.shape[-2:]))
             for file, photo in zip(files, (before, query), strict=True)
