@@ -6,13 +6,15 @@ A named operation says exactly what it does to a face whose landmarks are known 
 So when an exemplar shows one, there is nothing to transfer: it is recognised among the exemplar's atoms (bank_fit.py)
 and the query's own atom is used, which fits the query by construction. Only what no atom explains is carried over.
 
-LLW's grid belongs to the photo, so its atoms are laid on the photo's own frame; in a wide shot, where that grid is
-coarser than a face, the frame is a square around the face as in a portrait.
+LLW's grid belongs to the photo, so its atoms are laid on the photo's own frame. Not so in a wide shot, where that grid
+is coarser than a face, and on a tilted head, whose mouth should move along the face and not along the picture: there
+the frame is a square around the face, turned with it and as large as in a portrait.
 Shapes: B faces, M atoms, N cells a side.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +27,7 @@ from .professional import professional_displacement_at
 from .views import CanonicalView, FaceView
 from .warping import llw_displacement_at
 
+_TILTED = math.radians(10)
 _WIDEST_CELLS = 144.0  # short side of a photo whose grid is still fine for a face; training portraits have 40 to 138
 
 
@@ -41,8 +44,8 @@ def bank_motions(atoms: tuple[Atom, ...], face: PhotoFace, seen: FaceView, view:
     if face.mesh.shape != (NUM_MESH, 2):
         raise ValueError(f"mesh is {tuple(face.mesh.shape)}: pass one face's ({NUM_MESH}, 2) pixels")
     n = view.config.size
-    framed, corner = _framed(face, seen)
-    mesh, points = framed.mesh[None], seen.positions.flatten(2).mT - corner  # (1, N * N, 2)
+    framed, points, turn = _framed(face, seen)
+    mesh = framed.mesh[None]
     moved = []
     for atom in atoms:
         how = {"operation": atom.operation, "strength": atom.strength}
@@ -51,13 +54,20 @@ def bank_motions(atoms: tuple[Atom, ...], face: PhotoFace, seen: FaceView, view:
         else:
             moved.append(professional_displacement_at(points, mesh, None, **how, side=atom.side))
     undo = torch.linalg.inv(seen.similarity.linear())  # (1, 2, 2)
-    return (torch.cat(moved) @ undo.mT).mT.unflatten(2, (n, n))[None] * view.window
+    return (torch.cat(moved) @ turn.mT @ undo.mT).mT.unflatten(2, (n, n))[None] * view.window
 
 
-def _framed(face: PhotoFace, seen: FaceView) -> tuple[PhotoFace, Tensor]:
-    """The face in the frame that LLW's grid is laid on, and the frame's corner (2,) in the photo."""
-    side = _WIDEST_CELLS * seen.pixels_per_cell
-    if min(face.size) <= side:
-        return face, face.mesh.new_zeros(2)
-    corner = face.mesh.mean(0) - side / 2
-    return PhotoFace(face.mesh - corner, (round(side), round(side))), corner
+def _framed(face: PhotoFace, seen: FaceView) -> tuple[PhotoFace, Tensor, Tensor]:
+    """The face in the frame that LLW's grid is laid on, the view's cells (1, N * N, 2) there, and the turn (2, 2) from
+    the frame to the photo."""
+    points, side = seen.positions.flatten(2).mT, _WIDEST_CELLS * seen.pixels_per_cell
+    tilted = abs(float(seen.similarity.rotation)) > _TILTED
+    if min(face.size) <= side and not tilted:
+        return face, points, torch.eye(2)
+    side, centre = min(side, min(face.size)), face.mesh.mean(0)
+    turn = seen.similarity.linear()[0] / seen.similarity.scale if tilted else torch.eye(2)
+
+    def placed(places: Tensor) -> Tensor:
+        return (places - centre) @ turn + side / 2
+
+    return PhotoFace(placed(face.mesh), (round(side), round(side))), placed(points), turn

@@ -93,6 +93,19 @@ def test_in_a_wide_shot_the_grid_is_that_of_a_portrait(view, mesh):
     assert error.amax() < 0.6 and error[:, 4:].amax() < 1e-3, "only LLW has a grid, whose place differs"
 
 
+def test_on_a_tilted_head_operations_turn_with_the_face(view, mesh):
+    centre, atoms = mesh.mean(0), atoms_of(("mouth_position", "eye_resize", "jaw_trans"))
+    upright = atoms_on(mesh, SIZE, view, atoms)
+    for degrees in (-40.0, 25.0, 90.0):
+        angle = torch.deg2rad(torch.tensor(degrees))
+        turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()]).view(2, 2)
+        tilted = atoms_on((mesh - centre) @ turn.mT + centre, SIZE, view, atoms)
+        error = (tilted - upright).flatten(2).norm(dim=2) / upright.flatten(2).norm(dim=2)
+        assert error[:, :4].amax() < 0.5 and error[:, 4].amax() < 1e-3, "only LLW has a grid, whose place differs"
+        down = tilted[0, 0, 1].sum() / tilted[0, 0].norm(dim=0).sum()
+        assert down < -0.95, "the mouth moves down the face, which is fetched from above"
+
+
 def test_a_face_without_its_mesh_is_refused(view, mesh):
     with pytest.raises(ValueError, match=r"mesh is \(130, 2\): pass one face's \(478, 2\)"):
         seen = view.fit(mesh[list(FACE_POINTS)])
