@@ -312,7 +312,7 @@ def test_operations_that_are_left_out_may_not_be_in_the_bank(tmp_path):
     left_out = ["data.samples.leave_out=[lip_thickness, nose_length]"]
     with pytest.raises(ValueError, match="stage encoder leaves out lip_thickness, nose_length, but the network's bank"):
         mini.check(load_preset("tiny", left_out), tmp_path)
-    shipped = load_preset(str(CONFIGS / "runs" / "leave_out.yaml"), ["data.drawn=8"])
+    shipped = load_preset(str(CONFIGS / "studies" / "leave_out.yaml"), ["data.drawn=8"])
     mini.check(shipped, tmp_path)
     assert shipped.data.samples.leave_out == ("lip_thickness", "nose_length")
     assert set(KNOWN_OPERATIONS) - set(shipped.model.dit.operations) == {"lip_thickness", "nose_length"}
