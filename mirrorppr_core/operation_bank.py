@@ -63,9 +63,9 @@ def _framed(face: PhotoFace, seen: FaceView) -> tuple[PhotoFace, Tensor, Tensor]
     points, side = seen.positions.flatten(2).mT, _WIDEST_CELLS * seen.pixels_per_cell
     tilted = abs(float(seen.similarity.rotation)) > _TILTED
     if min(face.size) <= side and not tilted:
-        return face, points, torch.eye(2)
+        return face, points, face.mesh.new_ones(2).diag()
     side, centre = min(side, min(face.size)), face.mesh.mean(0)
-    turn = seen.similarity.linear()[0] / seen.similarity.scale if tilted else torch.eye(2)
+    turn = seen.similarity.linear()[0] / seen.similarity.scale if tilted else face.mesh.new_ones(2).diag()
 
     def placed(places: Tensor) -> Tensor:
         return (places - centre) @ turn + side / 2
