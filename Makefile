@@ -7,13 +7,13 @@ RUN := .venv/bin/python
 
 # Retouch Grace Hopper after an exemplar made on Eileen Collins, in the real ComfyUI; writes demo/.
 demo: setup
-	@$(RUN) tests/demo.py
+	@$(RUN) tests/environment/demo.py
 
 # Open the real ComfyUI page with the workflow ready, until Ctrl-C.
 serve: setup
-	@$(RUN) tests/serve.py
+	@$(RUN) tests/environment/serve.py
 
-# One file: make test ARGS=tests/test_fields.py
+# One file: make test ARGS=tests/core/geometry/test_displacement.py
 # One thread: the models in the tests are tiny, and threads that wait for each other cost more than they bring.
 test: setup
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -q $(ARGS)
@@ -23,7 +23,7 @@ lint: setup
 	@$(RUN) -m ruff format --check .
 
 setup:
-	@$(PYTHON) tests/install.py
+	@$(PYTHON) tests/environment/install.py
 
 clean:
 	rm -rf .venv .host demo .pytest_cache .ruff_cache

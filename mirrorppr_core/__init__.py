@@ -1,28 +1,23 @@
-"""The method, in reading order. Knows torch; knows nothing of ComfyUI.
+"""The method. Knows torch; knows nothing of ComfyUI. Folders import downwards only, in this order from the bottom:
 
-    pipeline.py      what a user sees: extract an operation, apply it
-    extractor.py     before + after -> Operation                operation.py  what an Operation holds
-    editor.py        Operation + photo -> Field -> photo        faces.py      whose face
-
-    locator.py       photo -> faces and landmarks               landmarks.py, locator_nets.py
-    views.py         the canonical face view                    unfold.py     no motion folds the face
-    body.py          what moved beside the face                 body_view.py, body_bones.py, body_points.py, body_net.py
-    motion.py        before + after -> measured motion          motion_solver.py, motion_clean.py
-    fields.py        arithmetic of displacement                 apply.py      a Field on a large photo
-
-    mae.py, rformer.py, connector.py, dit.py, field_dit.py      the networks; vit.py: their common layer
-    lora.py, flow.py, codecs.py                                 adapters, flow matching, what a latent is
-    config.py, checkpoint.py, network_file.py                   settings and files of a matched set
-
-    professional.py  the 27 professional operations as fields   professional_operations.py
-    known_operations.py, operation_bank.py, bank_fit.py         named operations on a face, found in a motion
-    reproject.py     any editor's output -> the original's own pixels, moved
-                     alignment.py, residual.py, bridging.py     shift and zoom, what a warp cannot explain, gaps
-    warping.py       simulated retouching (LLW)                 llw_operations.py, llw_exact.py, llw_feather.py,
-                                                                llw_official.py
+    images.py, photo_files.py, weights_file.py    what a picture tensor is, picture files, safetensors files
+    exemplar.py      the pair: one photo before and after, and whether two pictures can be that
+    geometry/        arithmetic of motion, no faces: displacements, fields, similarities, crops, folds
+    motion/          what moved between two pictures, measured; reprojection
+    faces/           landmarks, the locator, whose face is meant, the canonical view
+    bodies/          joints, bones, motion carried from one body to another
+    operations/      every retouch that has a name, and its motion on one face or body
+    networks/        the parts of the paper's figure: MAE, R-Former, connector, DiT, LoRA, flow matching
+    mini/            our small engine: a pair to an operation, an operation and a photo to a field
     qwen/            the paper's own system at its own dimensions
-    metrics.py, images.py, photo_files.py                       scores, checks, files
-    cli.py           the command line                           *_command.py: one command each
+    commands/        the command line, one file a command
+    weights/         the bundled set and its model card
+
+To read the method from the top: mini/pipeline.py, then mini/extractor.py and mini/editor.py, then downwards.
+
+To add an engine: a folder beside mini/ and qwen/ that turns an Exemplar into an operation and an operation and a photo
+into a geometry.field.Field; its nodes in a folder of nodes/; its training in a folder of training/ and a line in
+training/runs/preset.py ENGINES; its choice in commands/retouch.py.
 
 Import from the files themselves; this one imports nothing.
 """

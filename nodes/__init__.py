@@ -6,51 +6,54 @@
     reproject.py  Reproject
     fields.py     Apply Field, Field Preview
     simulate.py   Simulate Retouch
-    qwen_load.py          Load MirrorPPR (Qwen), Apply to Qwen
-    qwen_operation.py     Extract Operation (Qwen)
-    qwen_conditioning.py  Retouch Conditioning (Qwen), Restore Size (Qwen); qwen_vision.py is what the model sees
-    qwen_sampler.py       Retouch Sampler (Qwen)
+    qwen/         the nodes of the paper's own system
+    sets.py       where matched sets lie, and the models kept of them
     sockets.py    our types, and IMAGE / MASK to core's tensors and back
     picture.py    motion drawn for people
     web/docs/     the help page of every node
 
-Node ids are in users' workflows and never change. Of ComfyUI's V3 API only what version 0.3.75 has is used.
+To add a node: its class in one of these files (or a new one), its class in NODES below, and its help page
+web/docs/NODE_ID.md. Node ids are in users' workflows and never change. Of ComfyUI's V3 API only what version 0.3.75
+has is used.
 """
 
 from comfy_api.latest import ComfyExtension, io
 
 from .fields import ApplyField, FieldPreview
-from .loaders import Load, LoadConnector, LoadDiT, LoadExtractor, register_folder
+from .loaders import Load, LoadConnector, LoadDiT, LoadExtractor
 from .operation import ExtractOperation
-from .qwen_conditioning import QwenConditioning, QwenRestore
-from .qwen_load import ApplyQwen, LoadQwen
-from .qwen_operation import ExtractQwenOperation
-from .qwen_sampler import QwenSampler
+from .qwen.conditioning import QwenConditioning, QwenRestore
+from .qwen.loaders import ApplyQwen, LoadQwen
+from .qwen.operation import ExtractQwenOperation
+from .qwen.sampler import QwenSampler
 from .reproject import Reproject
 from .retouch import RetouchSampler
+from .sets import register_folder
 from .simulate import SimulateRetouch
+
+NODES: list[type[io.ComfyNode]] = [
+    Load,
+    LoadExtractor,
+    LoadConnector,
+    LoadDiT,
+    ExtractOperation,
+    RetouchSampler,
+    Reproject,
+    ApplyField,
+    FieldPreview,
+    SimulateRetouch,
+    LoadQwen,
+    ApplyQwen,
+    ExtractQwenOperation,
+    QwenConditioning,
+    QwenSampler,
+    QwenRestore,
+]
 
 
 class MirrorPPRExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [
-            Load,
-            LoadExtractor,
-            LoadConnector,
-            LoadDiT,
-            ExtractOperation,
-            RetouchSampler,
-            Reproject,
-            ApplyField,
-            FieldPreview,
-            SimulateRetouch,
-            LoadQwen,
-            ApplyQwen,
-            ExtractQwenOperation,
-            QwenConditioning,
-            QwenSampler,
-            QwenRestore,
-        ]
+        return NODES
 
 
 async def comfy_entrypoint() -> MirrorPPRExtension:

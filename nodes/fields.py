@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from ..mirrorppr_core.apply import Field, apply_field
-from ..mirrorppr_core.editor import MAX_STRENGTH
+from ..mirrorppr_core.geometry.field import Field, apply_field
 from ..mirrorppr_core.images import check_photo
+from ..mirrorppr_core.mini.editor import MAX_STRENGTH
 from .picture import STYLES, draw_field
 from .sockets import CATEGORY, FieldSocket, fields_for, moved_mask, naming, photos, pictures_to_image, to_image
 

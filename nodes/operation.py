@@ -6,12 +6,13 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..mirrorppr_core.apply import Field, joined
-from ..mirrorppr_core.body import BodySight
-from ..mirrorppr_core.extractor import Exemplar, OperationExtractor
-from ..mirrorppr_core.faces import locate
-from ..mirrorppr_core.locator import Face
-from ..mirrorppr_core.operation import Operation as CoreOperation
+from ..mirrorppr_core.bodies.transfer import BodySight
+from ..mirrorppr_core.exemplar import Exemplar
+from ..mirrorppr_core.faces.choice import locate
+from ..mirrorppr_core.faces.locator import Face
+from ..mirrorppr_core.geometry.field import Field, joined
+from ..mirrorppr_core.mini.extractor import OperationExtractor
+from ..mirrorppr_core.mini.operation import Operation as CoreOperation
 from .picture import draw_findings
 from .sockets import CATEGORY, FACE_NUMBERS, Extractor, Operation, one_photo, pictures_to_image
 

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ..mirrorppr_core.apply import Field
-from ..mirrorppr_core.fields import pixel_grid
+from ..mirrorppr_core.faces.locator import Face
+from ..mirrorppr_core.geometry.displacement import pixel_grid
+from ..mirrorppr_core.geometry.field import Field
 from ..mirrorppr_core.images import reduce
-from ..mirrorppr_core.locator import Face
 
 STYLES = ("arrows", "colour")
 

@@ -8,7 +8,7 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..mirrorppr_core.reproject import ReprojectConfig, Reprojected, reproject
+from ..mirrorppr_core.motion.reproject import ReprojectConfig, Reprojected, reproject
 from .sockets import CATEGORY, FieldSocket, naming, photos, to_image
 
 

@@ -9,8 +9,8 @@ import comfy.utils
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..mirrorppr_core.checkpoint import check_one_set
-from ..mirrorppr_core.editor import MAX_STRENGTH, RetouchConfig, Retouched
+from ..mirrorppr_core.mini.editor import MAX_STRENGTH, RetouchConfig, Retouched
+from ..mirrorppr_core.mini.files import check_one_set
 from .picture import draw_motion_preview, draw_photo
 from .sockets import (
     CATEGORY,

@@ -1,8 +1,8 @@
 """Simulate Retouch: a practice exemplar from any portrait, with one of the paper's eight simulated operations.
 
-Landmark-Guided Local Warping (mirrorppr_core/warping.py) fades out over a share of the frame's size, so it runs in a
-square around the face: the same retouch then comes out the same however small the face is in its photo. Far outside
-the features the motion is exactly zero, so the square leaves no edge.
+Landmark-Guided Local Warping (mirrorppr_core/operations/llw.py) fades out over a share of the frame's size, so it runs
+in a square around the face: the same retouch then comes out the same however small the face is in its photo. Far
+outside the features the motion is exactly zero, so the square leaves no edge.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import replace
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..mirrorppr_core.apply import Field, apply_field
-from ..mirrorppr_core.faces import choose, locate
+from ..mirrorppr_core.faces.choice import choose, locate
+from ..mirrorppr_core.faces.locator import Face
+from ..mirrorppr_core.geometry.field import Field, apply_field
 from ..mirrorppr_core.images import check_photo
-from ..mirrorppr_core.locator import Face
-from ..mirrorppr_core.warping import OPERATIONS, llw_displacement
+from ..mirrorppr_core.operations.llw import OPERATIONS, llw_displacement
 from .sockets import CATEGORY, FACE_NUMBERS, Extractor, FieldSocket, naming, photos, to_image
 
 _SQUARE = 1.6  # side, in face sizes: a close portrait, as in the simulated training pairs

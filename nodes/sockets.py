@@ -18,8 +18,8 @@ from comfy_api.latest import io
 from PIL.Image import Image as Picture
 from torch import Tensor
 
-from ..mirrorppr_core.apply import Field
-from ..mirrorppr_core.fields import changed_mask
+from ..mirrorppr_core.geometry.displacement import changed_mask
+from ..mirrorppr_core.geometry.field import Field
 
 Extractor = io.Custom("MIRRORPPR_EXTRACTOR")  # core OperationExtractor
 Connector = io.Custom("MIRRORPPR_CONNECTOR")  # core LoadedConnector

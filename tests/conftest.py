@@ -16,7 +16,7 @@ def host():
     if not COMFYUI.exists():
         reason = "the real ComfyUI is not installed here: run `make setup`"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    tests = Path(__file__).parent
-    packs = {PACK: ROOT, "mirrorppr-probe": tests / "probe", "tiny-qwen": tests / "tiny_qwen_shim"}
+    packs_of_tests = Path(__file__).parent / "helpers" / "packs"
+    packs = {PACK: ROOT, "mirrorppr-probe": packs_of_tests / "probe", "tiny-qwen": packs_of_tests / "tiny_qwen_shim"}
     with ComfyHost(packs=packs) as running:
         yield running

@@ -22,13 +22,14 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import nn
 
-from . import mini
-from .checkpoints import CheckpointError
-from .curriculum import Stage
-from .held_out import examine
-from .loop import StageParts, run_stage
-from .preflight import PreflightError
-from .presets import LoopConfig, Preset, load_preset
+from .mini import engine
+from .presets import load_preset
+from .runs.checkpoints import CheckpointError
+from .runs.held_out import examine
+from .runs.loop import LoopConfig, StageParts, run_stage
+from .runs.preflight import PreflightError
+from .runs.preset import Preset
+from .runs.stage import Stage
 
 _VALIDATION_BATCHES = 8
 _SCORED = {"other person": 0.0, "same person": 1.0}  # SampleConfig.same_identity of the two held-out scores
@@ -73,7 +74,7 @@ def run_variant(name: str, preset: Preset, run: Path, *, steps: int) -> dict[str
         stage = replace(stage, starts={k: v for k, v in stage.starts.items() if k != "rformer"})
     stage = replace(stage, samples={**stage.samples, **variant.samples})
     torch.manual_seed(preset.loop.seed)
-    parts = mini.build(stage, preset, run, accelerator.device)
+    parts = engine.build(stage, preset, run, accelerator.device)
     variant.change(parts.module)
     described = preset.described(stage) | {"precision": "no"}
     result = run_stage(stage, parts, preset.loop, run, accelerator, described)
@@ -91,7 +92,7 @@ def _score(parts: StageParts, preset: Preset, stage: Stage, share: float) -> dic
     sampler.config = replace(sampler.config, same_identity=share)
     numbers, _ = examine(
         parts.module,
-        mini.SamplerSource(sampler),
+        engine.SamplerSource(sampler),
         parts.examiner,
         Accelerator(cpu=True),
         size=stage.batch,
@@ -129,7 +130,7 @@ def main() -> None:
     portraits = [f"data.portraits={arguments.portraits}"] if arguments.portraits else []
     try:
         preset = load_preset(arguments.config, [*portraits, *arguments.set])
-        mini.check(preset, arguments.run)
+        engine.check(preset, arguments.run)
     except ValueError as error:
         parser.error(str(error))
     quiet = LoopConfig(seed=preset.loop.seed, validate_steps=arguments.steps, preflight_steps=0, reporters=())

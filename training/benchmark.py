@@ -15,39 +15,28 @@ import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mirrorppr_core.editor import RetouchConfig, Retouched
-from mirrorppr_core.extractor import Exemplar
-from mirrorppr_core.fields import compose
-from mirrorppr_core.metrics import psnr, region_psnr, relative_epe, ssim
-from mirrorppr_core.operation import Operation
-from mirrorppr_core.pipeline import MirrorPPR
-from mirrorppr_core.warping import OPERATIONS
+from mirrorppr_core.geometry.displacement import compose
+from mirrorppr_core.mini.editor import Retouched
+from mirrorppr_core.mini.pipeline import MirrorPPR
+from mirrorppr_core.operations.llw import OPERATIONS
 
-from .benchmark_cases import BenchmarkConfig, Case, CasePictures, build_case, list_cases, load_people, to_eight_bits
-from .benchmark_report import (
-    COPY_QUERY,
-    MARGIN_PX,
-    MINI,
-    ROWS,
-    CaseResult,
-    Controls,
-    Score,
-    write_report,
-)  # fmt: skip
-
-
-class Retoucher(Protocol):
-    """What is measured: anything with the pipeline's two calls."""
-
-    def extract(self, exemplar: Exemplar, *, face: str) -> Operation: ...
-
-    def retouch(self, query: Tensor, operation: Operation, config: RetouchConfig) -> Retouched: ...
+from .evaluation.benchmark_cases import (
+    BenchmarkConfig,
+    Case,
+    CasePictures,
+    build_case,
+    list_cases,
+    load_people,
+    to_eight_bits,
+)
+from .evaluation.benchmark_report import COPY_QUERY, MARGIN_PX, ROWS, CaseResult, Controls, Score, write_report
+from .evaluation.metrics import psnr, region_psnr, relative_epe, ssim
+from .evaluation.retouchers import Retoucher, try_extract, try_retouch
 
 
 def run_benchmark(
@@ -80,28 +69,6 @@ def cases_of(cases: list[Case], operations: Sequence[str]) -> list[Case]:
     if unknown:
         raise ValueError(f"--only {', '.join(unknown)}: use names from {', '.join(OPERATIONS)}")
     return [case for case in cases if all(name in operations for name, _ in case.steps)]
-
-
-def try_extract(retoucher: Retoucher, before: Tensor, after: Tensor) -> tuple[Operation | None, str]:
-    """The operation, or why there is none."""
-    try:
-        return retoucher.extract(Exemplar(before, after), face="largest"), ""
-    except ValueError as error:
-        return None, f"exemplar: {error}"
-
-
-def try_retouch(
-    retoucher: Retoucher, query: Tensor, operation: Operation | None, row: str, refused: str = ""
-) -> tuple[Retouched | None, float, str]:
-    """(result, seconds, why there is none)."""
-    if operation is None:
-        return None, 0.0, refused
-    started = time.perf_counter()
-    try:
-        result = retoucher.retouch(query, operation, RetouchConfig(refine=row == MINI, face="largest"))
-    except ValueError as error:
-        return None, time.perf_counter() - started, f"query: {error}"
-    return result, time.perf_counter() - started, ""
 
 
 def _score(pictures: CasePictures, result: Retouched | None, *, seconds: float = 0.0, refused: str = "") -> Score:

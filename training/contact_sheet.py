@@ -13,31 +13,23 @@ import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from mirrorppr_core.fields import warp
+from mirrorppr_core.geometry.displacement import warp
+from mirrorppr_core.operations.professional import LEAST_VISIBILITY, professional_displacement
+from mirrorppr_core.operations.professional_table import OPERATIONS, operation_named
 from mirrorppr_core.photo_files import prepare_folder
-from mirrorppr_core.professional import LEAST_VISIBILITY, professional_displacement
-from mirrorppr_core.professional_operations import OPERATIONS, operation_named
 
-from .landmark_sources import Landmarks, NpzLandmarks
-from .picture_files import read_picture
+from .data.landmark_sources import NpzLandmarks
+from .data.landmarks import Landmarks
+from .data.picture_files import read_picture
 
 STRENGTHS = (-100, -50, 0, 50, 100)
 CELL_PX = 256
 CAPTION_PX = 18
 FACE_MARGIN = 0.35  # shown around the face, as a share of its longest side
-
-
-def load_poses(path: Path) -> dict[str, Tensor]:
-    """File name -> (33, 4) pose in pixels from the centre of the first pixel, bodies that were found only."""
-    with np.load(path) as stored:
-        files, poses = stored["body_files"], torch.from_numpy(stored["pose"]).float()
-    poses[..., :2] -= 0.5  # MediaPipe measures from the picture's edge
-    return {str(name): pose for name, pose in zip(files, poses, strict=True) if pose.isfinite().all()}
 
 
 def draw_row(image: Tensor, mesh: Tensor, pose: Tensor | None, name: str) -> Image.Image:

@@ -18,16 +18,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mirrorppr_core.editor import RetouchConfig
+from mirrorppr_core.mini.editor import RetouchConfig
+from mirrorppr_core.mini.pipeline import MirrorPPR
 from mirrorppr_core.photo_files import prepare_folder
-from mirrorppr_core.pipeline import MirrorPPR
 
-from .evaluation import COPY_QUERY, PUBLISHED_PATTERN, Tool, evaluate, load_cases
-from .evaluation_engine import Retouch, mini_retouch, qwen_retouch, run_engine
-from .evaluation_report import Evaluation, to_json, to_markdown
-from .evaluation_sheet import draw_sheet, worst_cases
-from .perceptual import LearnedMeasures, load_identity, load_lpips
-from .released_formats import RESOLUTIONS
+from .evaluation.engines import Retouch, mini_retouch, qwen_retouch, run_engine
+from .evaluation.outputs import COPY_QUERY, PUBLISHED_PATTERN, Tool, evaluate, load_cases
+from .evaluation.perceptual import LearnedMeasures, load_identity, load_lpips
+from .evaluation.report import Evaluation, to_json, to_markdown
+from .evaluation.sheet import draw_sheet, worst_cases
+from .released.formats import RESOLUTIONS
 
 ENGINES = ("mini", "copied", "qwen")  # copied: Mini without its network, the exemplar's motion as it is
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import torch
 
-from mirrorppr_core.body_net import HALF_SIDE, JOINTS, BodyNet
-from mirrorppr_core.body_points import LEAST_SEEN, load_body_net, told_joints
-from mirrorppr_core.checkpoint import bundled_set
-from mirrorppr_core.locator import Locator
+from mirrorppr_core.bodies.joints import LEAST_SEEN, load_body_net, told_joints
+from mirrorppr_core.bodies.network import HALF_SIDE, JOINTS, BodyNet
+from mirrorppr_core.faces.locator import Locator
+from mirrorppr_core.mini.files import bundled_set
 
-from .body_data import BodyPhoto, load_body_photos, plain_batch
+from .body.data import BodyPhoto, load_body_photos, plain_batch
 
 _AT_ONCE = 16
 

@@ -20,11 +20,11 @@ from tempfile import TemporaryDirectory
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mirrorppr_core.body_points import load_body_net
-from mirrorppr_core.checkpoint import bundled_set, file_sha256, load_connector, load_editor, load_extractor, save_part
-from mirrorppr_core.config import ModelConfig, set_hash
+from mirrorppr_core.bodies.joints import load_body_net
+from mirrorppr_core.mini.files import bundled_set, file_sha256, load_connector, load_editor, load_extractor, save_part
+from mirrorppr_core.networks.config import ModelConfig, set_hash
 
-from .body_stage import save_trained
+from .body.stage import save_trained
 
 _SOURCES = {  # part -> (stages that trained it, later ones replace earlier ones; prefix of its tensors there)
     "mae": (("encoder",), "mae."),

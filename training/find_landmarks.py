@@ -25,12 +25,13 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from mirrorppr_core.faces.landmarks import NUM_MESH
 from mirrorppr_core.images import MIN_SIDE
-from mirrorppr_core.landmarks import NUM_MESH
 from mirrorppr_core.photo_files import prepare_folder
 
-from .landmark_sources import KINDS, NUM_POSE, Landmarks, landmark_source
-from .portrait_folder import TABLE, PortraitFolder, Skipped
+from .data.landmark_sources import KINDS, landmark_source
+from .data.landmarks import NUM_POSE, Landmarks
+from .data.portrait_folder import TABLE, PortraitFolder, Skipped
 
 SAVE_EVERY = 100  # pictures
 _ABOUT = "about.json"

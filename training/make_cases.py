@@ -23,13 +23,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mirrorppr_core.fields import length, warp
-from mirrorppr_core.landmarks import FACE_POINTS, face_size
+from mirrorppr_core.faces.landmarks import FACE_POINTS, face_size
+from mirrorppr_core.geometry.displacement import length, warp
 from mirrorppr_core.photo_files import Photo, prepare_folder, write_png
 
-from .landmark_sources import KINDS, landmark_source
-from .portrait_folder import Portrait, PortraitFolder
-from .recipes import GROUPS, Recipe, Step, folds, operations_for, operations_named, recipe_displacement
+from .data.landmark_sources import KINDS, landmark_source
+from .data.portrait_folder import Portrait, PortraitFolder
+from .recipes.recipe import GROUPS, Recipe, Step, folds, operations_for, operations_named, recipe_displacement
 
 _MAX_DRAWS = 300
 _PICTURES_KEPT = 64  # in memory; a portrait is drawn again and again

@@ -11,81 +11,27 @@ change single values; unknown names are refused with the ones that exist.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from .curriculum import BODY, MINI_FACE, MINI_PRO, QWEN_FACE, QWEN_PRO, Stage, check_order, shortened
-
-ENGINES = {"mini": "training.mini", "qwen": "training.qwen_engine"}
-REPORTERS = ("tensorboard", "wandb")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopConfig:
-    """How a run is driven. Only seed and precision change what is learned."""
-
-    seed: int = 0
-    precision: str = ""  # "no" or "bf16"; empty: what `accelerate launch` says, else "no"
-    log_steps: int = 50
-    validate_steps: int = 500
-    validation_batches: int = 8
-    sheet_steps: int = 1000
-    save_steps: int = 200
-    keep: int = 2  # checkpoints of a stage
-    workers: int = 0  # loader processes; 0 draws batches in the loop
-    preflight_steps: int = 12  # of the one-batch test before a stage begins; 0 leaves it out
-    reporters: tuple[str, ...] = ("tensorboard",)
-
-    def __post_init__(self) -> None:
-        if self.precision not in ("", "no", "bf16"):
-            raise ValueError(f"precision={self.precision!r}: use no or bf16")
-        every = ("log_steps", "validate_steps", "validation_batches", "sheet_steps", "save_steps", "keep")
-        for name in every:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: use 1 or more")
-        unknown = set(self.reporters) - set(REPORTERS)
-        if unknown:
-            raise ValueError(f"reporters {sorted(unknown)} are unknown: use some of {', '.join(REPORTERS)}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preset:
-    """One run. data and model are the engine's own dataclasses."""
-
-    name: str
-    engine: str
-    stages: tuple[Stage, ...]
-    data: Any
-    model: Any
-    loop: LoopConfig = LoopConfig()
-
-    def __post_init__(self) -> None:
-        if self.engine not in ENGINES:
-            raise ValueError(f"preset {self.name}: engine {self.engine!r} is none of {', '.join(ENGINES)}")
-        check_order(self.stages)
-
-    def described(self, stage: Stage) -> dict:
-        """The settings that make a stage's result what it is. A checkpoint of others is refused."""
-        named = {"engine": self.engine, "stage": stage, "data": self.data, "model": self.model}
-        return plain({**named, "seed": self.loop.seed, "precision": self.loop.precision}, compared_only=True)
+from .curriculum import BODY, MINI_FACE, MINI_PRO, QWEN_FACE, QWEN_PRO, shortened
+from .runs.loop import LoopConfig
+from .runs.preset import Preset, changed
 
 
 def tiny() -> Preset:
-    from mirrorppr_core.config import (
+    from mirrorppr_core.faces.view import ViewConfig
+    from mirrorppr_core.networks.config import (
         ConnectorConfig,
         DiTConfig,
         LoRAConfig,
         MAEConfig,
         ModelConfig,
         RFormerConfig,
-        ViewConfig,
     )
 
-    from .mini import MiniData
-    from .samples import SampleConfig
+    from .mini.config import MiniData, SampleConfig
 
     model = ModelConfig(
         name="tiny",
@@ -108,9 +54,9 @@ def tiny() -> Preset:
 
 
 def mini_face() -> Preset:
-    from mirrorppr_core.config import ModelConfig
+    from mirrorppr_core.networks.config import ModelConfig
 
-    from .mini import MiniData
+    from .mini.config import MiniData
 
     return Preset(name="mini-face", engine="mini", stages=MINI_FACE, data=MiniData(), model=ModelConfig())
 
@@ -120,14 +66,14 @@ def mini_pro() -> Preset:
 
 
 def qwen_face() -> Preset:
-    from .qwen_config import QWEN_FACE as MODEL
-    from .qwen_config import QwenDataConfig
+    from .qwen.config import QWEN_FACE as MODEL
+    from .qwen.config import QwenDataConfig
 
     return Preset(name="qwen-face", engine="qwen", stages=QWEN_FACE, data=QwenDataConfig(), model=MODEL, loop=_AT_SCALE)
 
 
 def qwen_pro() -> Preset:
-    from .qwen_config import QWEN_PRO as MODEL
+    from .qwen.config import QWEN_PRO as MODEL
 
     return replace(qwen_face(), name="qwen-pro", stages=QWEN_PRO, model=MODEL)
 
@@ -169,61 +115,4 @@ def load_preset(config: str, changes: list[str] | tuple[str, ...] = ()) -> Prese
         for name in above:
             branch = branch.setdefault(name, {})
         branch[last] = yaml.safe_load(value)
-    return _changed(PRESETS[base](), tree, "")
-
-
-def plain(value: Any, *, compared_only: bool = False) -> Any:
-    """Dataclasses as JSON values. compared_only leaves out fields such as paths, which may change between runs."""
-    if is_dataclass(value):
-        kept = [f for f in fields(value) if not compared_only or f.metadata.get("compared", True)]
-        return {f.name: plain(getattr(value, f.name), compared_only=compared_only) for f in kept}
-    if isinstance(value, Mapping):
-        return {str(k): plain(v, compared_only=compared_only) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v, compared_only=compared_only) for v in value]
-    return json.loads(json.dumps(value))
-
-
-def _changed(value: Any, change: Any, where: str) -> Any:
-    """The value with a tree of changes applied, all of a dataclass's at once, as they may only fit together."""
-    if is_dataclass(value):
-        known = {f.name: getattr(value, f.name) for f in fields(value)}
-        return replace(value, **_each(known, change, where))
-    if isinstance(value, tuple) and value and isinstance(value[0], Stage):
-        new = _each({stage.name: stage for stage in value}, change, where)
-        return tuple(new.get(stage.name, stage) for stage in value)
-    if isinstance(value, Mapping):
-        if not isinstance(change, Mapping):
-            raise ValueError(f"{where} is a table: set its entries, {where}.NAME=value")
-        return {**value, **change}
-    return _typed(value, change, where)
-
-
-def _each(known: dict[str, Any], change: Any, where: str) -> dict[str, Any]:
-    if not isinstance(change, Mapping):
-        raise ValueError(f"{where} has parts {', '.join(known)}: set one of them, {where}.NAME=value")
-    unknown = sorted(set(change) - set(known))
-    if unknown:
-        raise ValueError(f"{where or 'a preset'} has no {unknown[0]!r}, only {', '.join(known)}")
-    return {name: _changed(known[name], new, f"{where}.{name}".lstrip(".")) for name, new in change.items()}
-
-
-def _typed(value: Any, change: Any, where: str) -> Any:
-    """The new value in the old one's type. YAML reads 1e-3 as text, so text that is a number counts as one."""
-    try:
-        if isinstance(value, bool):
-            fits = isinstance(change, bool)
-        elif isinstance(value, int):
-            fits = isinstance(change, int) and not isinstance(change, bool)
-        elif isinstance(value, float):
-            change, fits = float(change), not isinstance(change, bool)
-        elif isinstance(value, tuple):
-            items = change if isinstance(change, list) else [change]
-            return tuple(items)
-        else:
-            change, fits = str(change), not isinstance(change, Mapping | list)
-    except (TypeError, ValueError):
-        fits = False
-    if not fits:
-        raise ValueError(f"{where}={change!r}: needs {type(value).__name__}, as in {where}={value!r}")
-    return change
+    return changed(PRESETS[base](), tree, "")

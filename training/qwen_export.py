@@ -32,7 +32,7 @@ from mirrorppr_core.qwen.files import CONFIG_KEY, SLOTS, QwenSet, expected_tenso
 from mirrorppr_core.qwen.fingerprints import KNOWN, fingerprint
 from mirrorppr_core.qwen.lora_files import read_lora
 
-from .qwen_config import QwenTrainConfig
+from .qwen.config import QwenTrainConfig
 
 FORMATS = ("ours", "released")
 SET_KEY, HASH_KEY = "mirrorppr_set", "mirrorppr_config_hash"

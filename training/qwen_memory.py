@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from mirrorppr_core.connector import Connector
+from mirrorppr_core.networks.connector import Connector
 from mirrorppr_core.qwen.conditioning import VL_CELL, vl_size
-from mirrorppr_core.qwen.official import OfficialMAE, OfficialRFormer
+from mirrorppr_core.qwen.networks import OfficialMAE, OfficialRFormer
 
-from .qwen_base import add_lora
-from .qwen_config import QWEN_FACE, QWEN_PRO, STORAGES, QwenTrainConfig
+from .qwen.base import add_lora
+from .qwen.config import QWEN_FACE, QWEN_PRO, STORAGES, QwenTrainConfig
 
 GIB = 2**30
 _BYTES = {"float32": 4.0, "bfloat16": 2.0, "fp8": 1.0, "nf4": 0.52}  # nf4: 4 bits and its doubly quantised scales

@@ -18,15 +18,23 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mirrorppr_core.metrics import relative_epe
-from mirrorppr_core.operation import Operation
-from mirrorppr_core.pipeline import MirrorPPR
+from mirrorppr_core.mini.operation import Operation
+from mirrorppr_core.mini.pipeline import MirrorPPR
 
-from .benchmark import Retoucher, try_extract, try_retouch
-from .benchmark_cases import BenchmarkConfig, Case, CasePictures, build_case, edited_region, list_cases, load_people
-from .benchmark_report import COPIED_MOTION, MINI, ROWS
-from .disturbances import COMBINED, SINGLE, Disturbance
-from .intervals import Interval, mean_interval
+from .evaluation.benchmark_cases import (
+    BenchmarkConfig,
+    Case,
+    CasePictures,
+    build_case,
+    edited_region,
+    list_cases,
+    load_people,
+)
+from .evaluation.benchmark_report import COPIED_MOTION, MINI, ROWS
+from .evaluation.disturbances import COMBINED, SINGLE, Disturbance
+from .evaluation.intervals import Interval, mean_interval
+from .evaluation.metrics import relative_epe
+from .evaluation.retouchers import Retoucher, try_extract, try_retouch
 
 BAR = 0.1  # what a single disturbance may add to relEPE
 QUERY, EXEMPLAR = "query", "exemplar"

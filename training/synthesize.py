@@ -7,7 +7,7 @@
 
 Whatever makes them, the shards are the same bytes. A run that was stopped in any way goes on where it was when the same
 command is given again. DATA then holds pairs-*.tar, one json beside each, manifest.json and summary.json; WebDataset,
-`tarfile` and training/shard_reader.py read it. The pairs show people: their portraits' licences are in every sample.
+`tarfile` and training/shards/reader.py read it. The pairs show people: their portraits' licences are in every sample.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from pathlib import Path
 
 from mirrorppr_core.photo_files import prepare_folder
 
-from .dataset_folder import check_manifest, is_complete, make_shard, missing_shards, write_manifest, write_summary
-from .dataset_spec import PICTURES, DatasetSpec, manifest
-from .engines import ENGINES, require_ray, run_here, run_pool, run_ray
-from .pair_maker import PairMaker, Tally
-from .recipes import GROUPS, MODES, operations_named
-from .shards import remove_leftovers, sample_bytes, shard_name
+from .recipes.recipe import GROUPS, MODES, operations_named
+from .shards.folder import check_manifest, is_complete, make_shard, missing_shards, write_manifest, write_summary
+from .shards.pair_maker import PairMaker, Tally
+from .shards.spec import PICTURES, DatasetSpec, manifest
+from .shards.tar import remove_leftovers, sample_bytes, shard_name
+from .shards.workers import ENGINES, require_ray, run_here, run_pool, run_ray
 
 _PROBED = 4  # pairs made before the work begins, to see how large one is
 _ROOM = 1.02  # free space asked for, over what the probed pairs predict

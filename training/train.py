@@ -26,7 +26,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from .presets import ENGINES, PRESETS, Preset, load_preset, plain
+from .presets import PRESETS, load_preset
+from .runs.preset import ENGINES, Preset, plain
 
 
 def train(
@@ -47,8 +48,8 @@ def train(
     import torch
     from accelerate import Accelerator, DistributedDataParallelKwargs
 
-    from .checkpoints import check_result
-    from .loop import run_stage
+    from .runs.checkpoints import check_result
+    from .runs.loop import run_stage
 
     stages = [stage for stage in preset.stages if stage.name == (only or stage.name)]
     if not stages:
@@ -161,9 +162,9 @@ def main() -> None:
             preset = replace(preset, stages=tuple(replace(s, steps=arguments.steps) for s in preset.stages))
     except ValueError as error:
         parser.error(str(error))
-    from .checkpoints import CheckpointError
-    from .loop import Stopped
-    from .preflight import PreflightError
+    from .runs.checkpoints import CheckpointError
+    from .runs.loop import Stopped
+    from .runs.preflight import PreflightError
 
     try:
         results = train(

@@ -24,22 +24,15 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from mirrorppr_core.landmarks import FACE_POINTS, MIRROR_130, eye_distance, fit_similarity
-from mirrorppr_core.locator import Locator, LocatorConfig, face_box, widened
-from mirrorppr_core.locator_nets import Finder, LandmarkNet
+from mirrorppr_core.faces.landmarks import FACE_POINTS, MIRROR_130, eye_distance
+from mirrorppr_core.faces.locator import Locator, LocatorConfig, face_box
+from mirrorppr_core.faces.networks import Finder, LandmarkNet
+from mirrorppr_core.geometry.crop import widened
+from mirrorppr_core.geometry.similarity import fit_similarity
 
-from .evaluate_locator import evaluate
-from .finder_data import finder_batch, finder_error, load_photos
-from .locator_data import (
-    CROP_PX,
-    STAGE_1,
-    STAGE_2,
-    FaceCrops,
-    cut_faces,
-    landmark_batch,
-    mean_mesh,
-    read_portraits,
-)
+from .locator.data import CROP_PX, STAGE_1, STAGE_2, FaceCrops, cut_faces, landmark_batch, mean_mesh, read_portraits
+from .locator.finder_data import finder_batch, finder_error, load_photos
+from .locator.scores import evaluate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..apply import Field, apply_field
-from ..reproject import reproject
+from ..geometry.field import Field, apply_field
+from ..motion.reproject import reproject
 from .extractor import QwenOperation
 from .standalone import QwenEngine, QwenRetouchConfig
 

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..config import ConnectorConfig, MAEConfig, RFormerConfig
+from ..networks.config import ConnectorConfig, MAEConfig, RFormerConfig
 
 KINDS = ("face", "pro")
 

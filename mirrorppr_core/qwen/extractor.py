@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..connector import Connector
-from ..extractor import Exemplar, check_pair
+from ..exemplar import Exemplar, check_pair
 from ..images import as_float
+from ..networks.connector import Connector
 from .config import QwenConfig
 from .files import QwenSet, choose_dtype
-from .official import OfficialMAE, OfficialRFormer
+from .networks import OfficialMAE, OfficialRFormer
 from .patch_order import CANONICAL, PatchOrder
 
 CROPS = ("stretch", "square")

@@ -21,10 +21,10 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from ..connector import Connector
+from ..networks.connector import Connector
 from .config import FACE, KINDS, PRO, QwenConfig
 from .fingerprints import KNOWN, fingerprint
-from .official import OfficialMAE, OfficialRFormer
+from .networks import OfficialMAE, OfficialRFormer
 from .patch_order import PatchOrderVerdict, judge_patch_order
 
 CONFIG_KEY = "mirrorppr_qwen"

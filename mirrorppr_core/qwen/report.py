@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..extractor import Exemplar
+from ..exemplar import Exemplar
 from .extractor import ExtractConfig, QwenConnector, QwenExtractor, QwenOperation
 from .files import SLOTS, QwenSet
 from .lora_files import read_lora

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..extractor import Exemplar
+from ..exemplar import Exemplar
 from ..images import check_photo
 from .conditioning import IMAGE_TOKEN, NUM_DROPPED, TEMPLATE, append_operation, vl_patches, vl_picture
 from .denoise import denoise

@@ -5,8 +5,8 @@
 
 Two things are measured, in CPU seconds of one process on one thread, ours and the peer in turn on the same samples:
 
-    quadruplets    256 px, made while training (training/quadruplets.py): read, retouch, augment, relight
-    pairs          512 px to shards (training/pair_maker.py): read, retouch, two JPEGs of quality 95, tar blocks
+    quadruplets    256 px, made while training (training/recipes/quadruplets.py): read, retouch, augment, relight
+    pairs          512 px to shards (training/shards/pair_maker.py): read, retouch, two JPEGs of quality 95, tar blocks
 
 Two peers make the same pictures with the same recipes, views and light; "agreement" says how closely:
 
@@ -63,8 +63,8 @@ def enlarged(portraits, side, folder):
     import torch.nn.functional as F
     from PIL import Image
 
-    from training.landmark_sources import landmark_source
-    from training.portrait_folder import Portrait, PortraitFolder
+    from training.data.landmark_sources import landmark_source
+    from training.data.portrait_folder import Portrait, PortraitFolder
 
     found = {}
     for number in range(0, len(portraits), max(1, len(portraits) // 60)):  # 60 portraits are enough
@@ -83,7 +83,7 @@ def enlarged(portraits, side, folder):
 
 
 def meshes_of(portraits):
-    from training.portrait_folder import Portrait
+    from training.data.portrait_folder import Portrait
 
     read = (portraits.read(number) for number in range(len(portraits)))
     return {portrait.file: portrait.mesh.numpy() for portrait in read if isinstance(portrait, Portrait)}
@@ -94,7 +94,7 @@ def measure_quadruplets(portraits, operations, num_samples, clock):
     import peer_obvious
     import peer_opencv as peer
 
-    from training.quadruplets import QuadrupletConfig, Quadruplets
+    from training.recipes.quadruplets import QuadrupletConfig, Quadruplets
 
     made = Quadruplets(portraits, QuadrupletConfig(operations=operations), seed=0)
     # What the peer is given.
@@ -138,10 +138,10 @@ def measure_pairs(portraits, landmarks, split, operations, num_samples, clock):
     import peer_obvious
     import peer_opencv as peer
 
-    from training.dataset_spec import DatasetSpec
-    from training.pair_maker import PairMaker, Tally
-    from training.recipes import Recipe
-    from training.shards import Sample, sample_bytes
+    from training.recipes.recipe import Recipe
+    from training.shards.pair_maker import PairMaker, Tally
+    from training.shards.spec import DatasetSpec
+    from training.shards.tar import Sample, sample_bytes
 
     spec = DatasetSpec(
         portraits=str(portraits.path), landmarks=landmarks, operations=operations, num_pairs=10**6, split=split
@@ -244,9 +244,9 @@ def main():
         parser.exit(2, "the peer needs OpenCV: pip install --no-deps opencv-python-headless\n")
     import torch
 
-    from training.landmark_sources import landmark_source
-    from training.portrait_folder import PortraitFolder
-    from training.recipes import PROFESSIONAL_FACE, SIMULATED, operations_named
+    from training.data.landmark_sources import landmark_source
+    from training.data.portrait_folder import PortraitFolder
+    from training.recipes.recipe import PROFESSIONAL_FACE, SIMULATED, operations_named
 
     cv2.setNumThreads(1)
     torch.set_num_threads(1)

@@ -23,7 +23,7 @@ def peak_mib() -> float:
 
 def bump(height: int, width: int, shift: float):
     """A push with compact support that fills its box."""
-    from mirrorppr_core.fields import pixel_grid
+    from mirrorppr_core.geometry.displacement import pixel_grid
 
     away = pixel_grid(height, width)
     for axis, size in enumerate((width, height)):
@@ -42,27 +42,27 @@ def photo(height: int, width: int):
 
 
 def case_warp_1024():
-    from mirrorppr_core.fields import warp
+    from mirrorppr_core.geometry.displacement import warp
 
     image, displacement = photo(1024, 1024), bump(1024, 1024, 20)
     return lambda: warp(image, displacement)
 
 
 def case_apply_1024():
-    from mirrorppr_core.apply import Field, apply_field
+    from mirrorppr_core.geometry.field import Field, apply_field
 
     image, field = photo(1024, 1024), Field.from_dense(bump(1024, 1024, 20))
     return lambda: apply_field(image, field)
 
 
 def _large_field():
-    from mirrorppr_core.apply import Field
+    from mirrorppr_core.geometry.field import Field
 
     return Field(displacement=bump(2000, 2000, 40), left=1500, top=800, height=4000, width=6000)
 
 
 def case_apply_24mp_float():
-    from mirrorppr_core.apply import apply_field
+    from mirrorppr_core.geometry.field import apply_field
 
     image, field = photo(4000, 6000), _large_field()
     return lambda: apply_field(image, field)
@@ -71,7 +71,7 @@ def case_apply_24mp_float():
 def case_apply_24mp_uint8():
     import torch
 
-    from mirrorppr_core.apply import apply_field
+    from mirrorppr_core.geometry.field import apply_field
 
     image = torch.randint(0, 256, (1, 3, 4000, 6000), dtype=torch.uint8)
     field = _large_field()
@@ -79,8 +79,8 @@ def case_apply_24mp_uint8():
 
 
 def _estimate(size: int):
-    from mirrorppr_core.fields import warp
-    from mirrorppr_core.motion import estimate_motion
+    from mirrorppr_core.geometry.displacement import warp
+    from mirrorppr_core.motion.estimate import estimate_motion
 
     before = photo(size, size)
     after = warp(before, bump(size, size, size / 64))

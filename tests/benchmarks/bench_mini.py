@@ -37,12 +37,12 @@ def measure(size: tuple[int, int], threads: int) -> dict[str, float]:
     import skimage.data
     from PIL import Image
 
-    from mirrorppr_core.extractor import Exemplar
-    from mirrorppr_core.faces import locate
+    from mirrorppr_core.exemplar import Exemplar
+    from mirrorppr_core.faces.choice import locate
     from mirrorppr_core.images import as_float
+    from mirrorppr_core.mini.pipeline import MirrorPPR
+    from mirrorppr_core.operations.llw import apply_llw
     from mirrorppr_core.photo_files import Photo, read_photo, write_png
-    from mirrorppr_core.pipeline import MirrorPPR
-    from mirrorppr_core.warping import apply_llw
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "query.png"

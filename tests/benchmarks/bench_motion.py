@@ -21,12 +21,12 @@ import torch.nn.functional as F
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 
-from synthetic import jpeg, load_portrait, portraits_folder, random_bumps, recoloured, vae_like  # noqa: E402
+from synthetic import jpeg, load_portrait, portraits_folder, random_bumps, recoloured, vae_like
 
-from mirrorppr_core.fields import length, warp  # noqa: E402
-from mirrorppr_core.motion import estimate_motion  # noqa: E402
+from mirrorppr_core.geometry.displacement import length, warp
+from mirrorppr_core.motion.estimate import estimate_motion
 
 DEGRADE = {
     "clean": lambda image, generator: image,

@@ -35,12 +35,12 @@ from PIL import Image, ImageDraw  # noqa: E402
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from mirrorppr_core.apply import Field  # noqa: E402
-from mirrorppr_core.fields import changed_mask, invert, pixel_grid, warp  # noqa: E402
-from mirrorppr_core.professional import OVAL  # noqa: E402
-from training.landmark_sources import landmark_source  # noqa: E402
-from training.portrait_folder import Portrait, PortraitFolder  # noqa: E402
-from training.recipes import PROFESSIONAL_BODY, Recipe, Step, can_do, folds, operations_named, recipe_field  # noqa: E402
+from mirrorppr_core.geometry.displacement import changed_mask, invert, pixel_grid, warp
+from mirrorppr_core.geometry.field import Field
+from mirrorppr_core.operations.professional import OVAL
+from training.data.landmark_sources import landmark_source
+from training.data.portrait_folder import Portrait, PortraitFolder
+from training.recipes.recipe import PROFESSIONAL_BODY, Recipe, Step, can_do, folds, operations_named, recipe_field
 
 BAR_DB = 40
 MOST_DB = 100.0  # equal pictures

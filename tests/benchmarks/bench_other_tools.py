@@ -19,16 +19,16 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mirrorppr_core.apply import Field, apply_field  # noqa: E402
-from mirrorppr_core.editor import RetouchConfig  # noqa: E402
-from mirrorppr_core.extractor import Exemplar  # noqa: E402
-from mirrorppr_core.fields import length  # noqa: E402
-from mirrorppr_core.landmarks import load_landmarks  # noqa: E402
-from mirrorppr_core.pipeline import MirrorPPR  # noqa: E402
-from mirrorppr_core.professional import professional_displacement  # noqa: E402
-from training.intervals import mean_interval  # noqa: E402
-from training.picture_files import read_picture  # noqa: E402
-from training.portraits import PROFESSIONAL_FACE  # noqa: E402
+from mirrorppr_core.exemplar import Exemplar
+from mirrorppr_core.geometry.displacement import length
+from mirrorppr_core.geometry.field import Field, apply_field
+from mirrorppr_core.mini.editor import RetouchConfig
+from mirrorppr_core.mini.pipeline import MirrorPPR
+from mirrorppr_core.operations.professional import professional_displacement
+from training.data.landmarks import load_landmarks
+from training.data.picture_files import read_picture
+from training.evaluation.intervals import mean_interval
+from training.mini.face_set import PROFESSIONAL_FACE
 
 _WIDTHS = (0.7, 1.4)
 _NARROW_AMOUNT = 0.6  # narrower windows fold at less strength

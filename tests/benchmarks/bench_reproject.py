@@ -20,14 +20,14 @@ import torch.nn.functional as F
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 
-from synthetic import face_bumps, jpeg, load_portrait, portraits_folder, random_bumps, recoloured, vae_like  # noqa: E402
+from synthetic import face_bumps, jpeg, load_portrait, portraits_folder, random_bumps, recoloured, vae_like
 
-from mirrorppr_core.fields import compose, length, pixel_grid, warp  # noqa: E402
-from mirrorppr_core.landmarks import load_landmarks  # noqa: E402
-from mirrorppr_core.metrics import psnr, ssim  # noqa: E402
-from mirrorppr_core.reproject import Reprojected, reproject  # noqa: E402
+from mirrorppr_core.geometry.displacement import compose, length, pixel_grid, warp
+from mirrorppr_core.motion.reproject import Reprojected, reproject
+from training.data.landmarks import load_landmarks
+from training.evaluation.metrics import psnr, ssim
 
 SIZE = 1024
 

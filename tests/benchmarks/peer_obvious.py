@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import torch
 
-from mirrorppr_core.llw_operations import OPERATIONS as SIMULATED
-from mirrorppr_core.professional import OVAL
-from mirrorppr_core.professional_operations import OPERATIONS as PROFESSIONAL
+from mirrorppr_core.operations.llw_table import OPERATIONS as SIMULATED
+from mirrorppr_core.operations.professional import OVAL
+from mirrorppr_core.operations.professional_table import OPERATIONS as PROFESSIONAL
 
 GRID_SHARE = 30 / 1024
 BLUR_SHARE = 0.05
@@ -69,7 +69,7 @@ def moving_least_squares(points, p, q):
 
 
 def professional(mesh, height, width, operation, strength, side):
-    """The formula of mirrorppr_core/professional.py on every pixel."""
+    """The formula of mirrorppr_core/operations/professional.py on every pixel."""
     chosen = PROFESSIONAL[operation]
     y, x = np.mgrid[0:height, 0:width]
     places = np.stack([x, y], -1)

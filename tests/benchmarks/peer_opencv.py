@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 import torch
 
-from mirrorppr_core.llw_operations import OPERATIONS as SIMULATED
-from mirrorppr_core.professional import OVAL
-from mirrorppr_core.professional_operations import OPERATIONS as PROFESSIONAL
+from mirrorppr_core.operations.llw_table import OPERATIONS as SIMULATED
+from mirrorppr_core.operations.professional import OVAL
+from mirrorppr_core.operations.professional_table import OPERATIONS as PROFESSIONAL
 
 GRID_SHARE = 30 / 1024
 BLUR_SHARE = 0.05
@@ -164,7 +164,7 @@ def augment(picture, *, degrees, flip, crop, centre, size):
 
 
 def relight(picture, look):
-    """The same light, colour and wear as `training.photometry.apply_look`."""
+    """The same light, colour and wear as `training.recipes.photometry.apply_look`."""
     matrix = np.array(look.matrix)[::-1, ::-1]  # BGR
     result = cv2.transform(picture.astype(np.float32) / 255, np.column_stack([matrix, look.offset]).astype(np.float32))
     if look.blur_px:
@@ -185,7 +185,7 @@ def as_training_sample(pictures):
 
 
 def view_parts(view):
-    """What `augment` needs of a training.augment.View."""
+    """What `augment` needs of a training.recipes.augment.View."""
     (a, b), (c, d) = view.linear
     height, width = view.size
     middle = width / 2 - 0.5, height / 2 - 0.5

@@ -1,0 +1,196 @@
+"""`retouch`: photos after an exemplar pair.
+
+    python -m mirrorppr_core retouch --before B --after A --query Q [Q ...] --out DIR
+    python -m mirrorppr_core retouch --engine qwen --weights SET --base QWEN_IMAGE_EDIT ...
+
+Everything that can be checked is checked before the first result is written. A query that fails (no face, say) is
+reported and does not stop the others.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ..exemplar import Exemplar
+from ..images import check_photo
+from ..mini.editor import MAX_STRENGTH, RetouchConfig
+from ..mini.files import bundled_set
+from ..mini.operation import Operation
+from ..mini.pipeline import MirrorPPR
+from ..photo_files import Photo, prepare_folder, read_photo, write_png
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser("retouch", help="give photos the retouch shown by a before/after pair")
+    parser.add_argument("--before", type=Path, required=True, help="the exemplar portrait before retouching")
+    parser.add_argument("--after", type=Path, required=True, help="the same photo after retouching, same size")
+    parser.add_argument("--query", type=Path, nargs="+", required=True, help="the portraits to retouch")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results, QUERY_STEM.png each")
+    parser.add_argument(
+        "--strength", type=float, default=1.0, help=f"-{MAX_STRENGTH:g} to {MAX_STRENGTH:g}; negative reverses"
+    )
+    parser.add_argument("--steps", type=int, help="steps of the flow (default: 2 for mini, 40 for qwen)")
+    parser.add_argument("--seed", type=int, help="same seed, same file (default: 0 for mini, 123 for qwen)")
+    parser.add_argument(
+        "--face", default="only", help="only, largest, all, or a number counted from the left (default: only)"
+    )
+    parser.add_argument(
+        "--exemplar-face", default="only", help="whose retouch to read, where the exemplar shows several: as --face"
+    )
+    parser.add_argument("--weights", type=Path, help="folder of a matched set (default: the bundled Mini)")
+    qwen = parser.add_argument_group("with --engine qwen")
+    parser.add_argument("--engine", choices=("mini", "qwen"), default="mini", help="mini (default) or the paper's")
+    qwen.add_argument("--base", type=Path, help="diffusers folder of Qwen-Image-Edit")
+    qwen.add_argument("--device", default="cpu", help="where to compute: cpu or cuda (default: cpu)")
+    qwen.add_argument("--guidance", type=float, default=1.0, help="along the operation; other than 1 costs double")
+    qwen.add_argument("--generated", action="store_true", help="write the generated picture, not the moved photo")
+    parser.set_defaults(run=run)
+
+
+def run(options: Any) -> int:
+    """Returns the exit status: 0 all retouched, 1 some failed, 2 all. Raises OSError or ValueError at the start."""
+    if options.engine == "qwen":
+        report = _retouch_qwen(options)
+    else:
+        report = _retouch(options)
+    print(json.dumps(report, indent=1))
+    failed = sum("error" in row for row in report["queries"])
+    if failed and failed == len(report["queries"]):
+        _leave_no_empty_folder(options.out)
+        return 2
+    return 1 if failed else 0
+
+
+def _retouch(options: Any) -> dict[str, Any]:
+    num_steps = RetouchConfig.num_steps if options.steps is None else options.steps
+    seed = 0 if options.seed is None else options.seed
+    config = RetouchConfig(strength=options.strength, num_steps=num_steps, seed=seed, face=options.face)
+    targets = _targets(options.query, options.out, keep=(options.before, options.after))
+    began = time.perf_counter()
+    before, after = read_photo(options.before), read_photo(options.after)
+    model = MirrorPPR.from_folder(options.weights or bundled_set())
+    loaded = time.perf_counter()
+    operation = model.extract(Exemplar(before.pixels, after.pixels), face=options.exemplar_face)
+    extracted = time.perf_counter()
+    prepare_folder(options.out)
+    rows = [_one(model, operation, config, query, target) for query, target in targets]
+    return {
+        "set": operation.set_hash,
+        "exemplar": {
+            "largest_displacement_px": round(operation.largest_px, 3),
+            "seconds": round(extracted - loaded, 3),
+            "unchanged": operation.is_identity,
+            "notes": list(operation.notes),
+        },
+        "load_seconds": round(loaded - began, 3),
+        "queries": rows,
+    }
+
+
+def _one(model: MirrorPPR, operation: Operation, config: RetouchConfig, query: Path, target: Path) -> dict[str, Any]:
+    began = time.perf_counter()
+    try:
+        photo = read_photo(query)
+        result = model.retouch(photo.pixels, operation, config)
+        write_png(target, Photo(result.image, photo.icc_profile))
+    except (ValueError, OSError) as error:
+        return _failure(query, error)
+    changed = (result.image != photo.pixels).any(dim=1).float().mean()
+    return {
+        "query": str(query),
+        "output": str(target),
+        "seconds": round(time.perf_counter() - began, 3),
+        "largest_displacement_px": round(result.field.max_px, 3),
+        "changed_share": round(float(changed), 6),
+        "unchanged": operation.is_identity,
+        "notes": list(result.notes),
+    }
+
+
+def _retouch_qwen(options: Any) -> dict[str, Any]:
+    # diffusers and transformers take seconds to import and are not needed for Mini.
+    from ..qwen.album import retouch_album
+    from ..qwen.schedule import NUM_STEPS, SEED
+    from ..qwen.standalone import QwenEngine, QwenRetouchConfig
+
+    if options.weights is None or options.base is None:
+        raise ValueError("--engine qwen needs --weights (`python -m mirrorppr_core fetch`) and --base: name both")
+    if options.face != "only":
+        raise ValueError("--face is Mini's: the Qwen engine sees the whole picture. Leave it out, or crop the photo.")
+    RetouchConfig(strength=options.strength)  # same range
+    num_steps = NUM_STEPS if options.steps is None else options.steps
+    seed = SEED if options.seed is None else options.seed
+    config = QwenRetouchConfig(num_steps=num_steps, seed=seed, guidance=options.guidance)
+    targets = _targets(options.query, options.out, keep=(options.before, options.after))
+    before, after = read_photo(options.before), read_photo(options.after)
+    engine = QwenEngine.from_folders(weights=options.weights, base=options.base, device=options.device)
+    operation = engine.extract(Exemplar(before.pixels, after.pixels))
+    prepare_folder(options.out)
+    photos, failed = [], []
+    for query, target in targets:
+        try:
+            photo = read_photo(query)
+            check_photo(photo.pixels, query.name)
+            photos.append((query, target, photo))
+        except (ValueError, OSError) as error:
+            failed.append(_failure(query, error))
+    results = retouch_album(
+        engine,
+        [photo.pixels for _, _, photo in photos],
+        operation,
+        config,
+        strength=options.strength,
+        generated=options.generated,
+    )
+    rows = []
+    for (query, target, photo), result in zip(photos, results, strict=True):
+        if isinstance(result, ValueError):
+            rows.append(_failure(query, result))
+            continue
+        pixels = result.image if result.image.dtype == photo.pixels.dtype else (result.image * 255).round().byte()
+        try:
+            write_png(target, Photo(pixels, photo.icc_profile))
+        except OSError as error:
+            rows.append(_failure(query, error))
+            continue
+        largest = None if result.field is None else round(result.field.max_px, 3)
+        row = {"query": str(query), "output": str(target), "largest_displacement_px": largest}
+        rows.append({**row, "notes": list(result.notes)})
+    return {"set": engine.files.set_id, "queries": rows + failed}
+
+
+def _failure(query: Path, error: Exception) -> dict[str, Any]:
+    print(f"error: {query}: {error}", file=sys.stderr)
+    return {"query": str(query), "error": str(error)}
+
+
+def _targets(queries: list[Path], out: Path, *, keep: tuple[Path, Path]) -> list[tuple[Path, Path]]:
+    """Each query with its result file. Refuses missing queries, name clashes and results over any of the inputs."""
+    missing = [str(q) for q in queries if not q.is_file()]
+    if missing:
+        raise FileNotFoundError(f"no such file: {', '.join(missing)}. Check the paths; nothing was written.")
+    targets: dict[Path, Path] = {}
+    for query in queries:
+        target = out / f"{query.stem}.png"
+        if target in targets:
+            raise ValueError(
+                f"{targets[target]} and {query} would both be written to {target}: rename one, or run them into "
+                "two folders"
+            )
+        if target.is_dir():
+            raise ValueError(
+                f"{target} is a folder where the result should go: move it, or choose another --out folder"
+            )
+        if target.exists() and target.resolve() in {path.resolve() for path in (*queries, *keep)}:
+            raise ValueError(f"the result for {query} would replace {target}: choose another --out folder")
+        targets[target] = query
+    return [(query, target) for target, query in targets.items()]
+
+
+def _leave_no_empty_folder(out: Path) -> None:
+    if out.is_dir() and not any(out.iterdir()):
+        out.rmdir()

@@ -1,0 +1,188 @@
+"""The Retouching Operation Extractor: one before/after pair of a portrait becomes an Operation.
+
+    before ─ locate the face ─ canonical view ─┬─ frozen MAE ──┐
+    after  ────────────────────────────────────┴─ frozen MAE ──┼─ R-Former ─► tokens
+    before -> after: dense motion, seen in the view ───────────┘            ► motion, shape
+                     and beside it (body.py) ───────────────────────────────► body
+
+The paper (section 3) has the two picture branches; the measured motion is ours. Before and after are one photo and
+its retouched copy, so how far each pixel moved can be measured to a fraction of a pixel instead of being guessed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..bodies.network import BodyNet
+from ..bodies.transfer import BodyReading, BodySight, Copy
+from ..exemplar import Exemplar, Overview, check_pair
+from ..faces.choice import choose, describe, locate
+from ..faces.locator import Face, Locator
+from ..faces.view import CanonicalView, FaceView
+from ..geometry.displacement import length, warp
+from ..images import as_float, reduce
+from ..motion.estimate import Motion, estimate_motion
+from ..networks.config import ModelConfig
+from ..networks.mae import MAEEncoder
+from ..networks.rformer import RFormer
+from ..operations.atoms import atoms_of
+from ..operations.bank import PhotoFace, bank_motions
+from .codec import FieldCodec, motion_scale
+from .operation import Operation
+
+# Motion is measured on a crop brought near this resolution. Finer is lost on the view; on coarser crops the estimator's
+# grid skips over eyes and lips (on a 92 px face: relative error 0.65 as is, 0.11 on the crop enlarged 3 times).
+_MEASURE_PX_PER_CELL = 8.0
+_VISIBLE = 6 / 255  # a change of colour that counts
+_MISALIGNED_PX = 1.3  # median motion around the face in the overview; aligned pairs stay below 0.3, however edited
+_REPAINTED = 0.2  # mean difference over about a cell that a warp leaves; blur and sharpening stay below 0.16
+
+
+@dataclass(frozen=True)
+class OperationExtractor:
+    """Extracts operations. All parts come from one matched set (checkpoint.py)."""
+
+    config: ModelConfig
+    set_hash: str
+    locator: Locator
+    view: CanonicalView
+    mae: MAEEncoder
+    rformer: RFormer
+    body: BodyNet | None = None  # without it only the face's part of a retouch is read
+
+    @torch.no_grad()
+    def extract(self, exemplar: Exemplar, *, face: str = "only") -> Operation:
+        """What was done between before and after.
+
+        face: whose face, where the exemplar shows several (faces.choose); with "only" the one that changed is meant.
+        Raises ValueError on pictures that cannot be a pair. A pair without change gives an identity operation.
+        """
+        before, after = exemplar.before, exemplar.after
+        overview = check_pair(before, after)
+        person = self._person(before, overview, face)
+        overall = estimate_motion(source=overview.before, target=overview.after)
+        _check_aligned(overall, person, overview.factor)
+        view = self.view.fit(person.landmarks)
+        box, factor = _view_box(view, before), _measure_factor(view.pixels_per_cell)
+        left, top, right, bottom = box
+        source, target = (_at_factor(image[..., top:bottom, left:right], factor) for image in (before, after))
+        close = view.cropped(left=left, top=top, factor=factor)
+        displacement = estimate_motion(source=source, target=target).displacement
+        sight = BodySight(self.body, self.view, self.locator.mean_face)
+        beside = sight.read(before, after, Copy(overall.displacement, overview.factor), person)
+        motion = self.view.motion_from_photo(displacement, close) * beside.face_share
+        repainted = _repainted(warp(source, displacement), target, self.view, close)
+        photo_face = PhotoFace(person.mesh, (before.shape[-2], before.shape[-1]))
+        size = self.config.mae.image_size
+        seen = [self.view.see(image, close, size=size) for image in (source, target)]
+        return Operation(
+            tokens=self._tokens(*seen, motion, view.shape),
+            motion=motion,
+            shape=view.shape,
+            atoms=bank_motions(atoms_of(self.config.dit.operations), photo_face, view, self.view),
+            set_hash=self.set_hash,
+            largest_px=max(float(motion.norm(dim=1).amax()) * view.pixels_per_cell, beside.largest_px),
+            notes=_notes(overview, beside, moved=bool((motion != 0).any()), repainted=repainted),
+            body=beside.body,
+        )
+
+    def _person(self, before: Tensor, overview: Overview, face: str) -> Face:
+        faces = locate(self.locator, before)
+        if face == "all":
+            raise ValueError('face="all": an operation is read from one face. Use "largest" or a number from the left.')
+        if face != "only" or len(faces) < 2:
+            return choose(faces, face)[0]
+        change = (overview.after - overview.before).abs().mean(dim=1)[0]
+        amounts = [_inside_box(change, f.box, overview.factor) for f in faces]
+        ranked = sorted(zip(amounts, faces, strict=True), key=lambda pair: -pair[0])
+        if ranked[1][0] > 0.3 * ranked[0][0]:
+            raise ValueError(
+                f"the exemplar shows {len(faces)} faces and more than one of them changed, or none: "
+                f"{describe(faces)}. Crop the pair to the person who is meant, or set face to a number."
+            )
+        return ranked[0][1]
+
+    def _tokens(self, before: Tensor, after: Tensor, motion: Tensor, shape: Tensor) -> Tensor:
+        scaled = FieldCodec().encode(motion, motion_scale(motion))
+        return self.rformer(self.mae(before), self.mae(after), torch.cat([scaled, shape], dim=1))
+
+
+def _check_aligned(overall: Motion, person: Face, factor: int) -> None:
+    """Raise if what lies around the face moved as a whole: the pair is out of register, that is no retouch."""
+    size = length(overall.raw)[0, 0]  # (h, w)
+    x0, y0, x1, y1 = (v / factor for v in person.box)
+    margin = 0.1 * max(x1 - x0, y1 - y0)
+    around = torch.ones_like(size, dtype=torch.bool)
+    around[max(0, int(y0 - margin)) : int(y1 + margin) + 1, max(0, int(x0 - margin)) : int(x1 + margin) + 1] = False
+    if not around.any():
+        return
+    shift = float(size[around].median())
+    if shift > _MISALIGNED_PX:
+        raise ValueError(
+            f"exemplar after is shifted, scaled or turned against before by about {shift * factor:.0f} pixels: align "
+            "the two layers exactly and export them again, so that only the retouch differs"
+        )
+
+
+def _repainted(moved: Tensor, after: Tensor, view: CanonicalView, close: FaceView) -> bool:
+    """Whether part of the face changed in a way that no motion explains. moved, after: (1, 3, h, w)."""
+    left_over = F.avg_pool2d((moved - after).abs().mean(dim=1, keepdim=True), 9, stride=1, padding=4)
+    seen = view.see(left_over, close, size=view.config.size)[0, 0]
+    (x0, y0), (x1, y1) = view.template.amin(0).int().tolist(), view.template.amax(0).int().tolist()
+    return bool(seen[y0 : y1 + 1, x0 : x1 + 1].max() > _REPAINTED)
+
+
+def _notes(overview: Overview, beside: BodyReading, *, moved: bool, repainted: bool) -> tuple[str, ...]:
+    notes = []
+    # Averaged over 5 pixels, so that the noise of a JPEG does not count as a change.
+    change = F.avg_pool2d(overview.after - overview.before, 5, stride=1, padding=2).abs().amax() > _VISIBLE
+    if not moved and not change and not beside.moved:
+        notes.append("no change found between before and after: this operation leaves every photo as it is")
+    elif not moved and beside.body is None:
+        notes.append(
+            "before and after differ, but nothing on the face moved: only changes of shape are transferred, "
+            "not of colour or skin. This operation leaves every photo as it is."
+        )
+    notes += beside.notes
+    if repainted:
+        notes.append(
+            "part of the face was repainted (glasses, teeth, closed eyes?), which no motion explains: look at the "
+            "picture of what was found before you use this operation"
+        )
+    return tuple(notes)
+
+
+def _view_box(view: FaceView, image: Tensor) -> tuple[int, int, int, int]:
+    """Pixels of the photo that the view can see, with a margin: left, top, right, bottom."""
+    height, width = image.shape[-2:]
+    margin = 4 * view.pixels_per_cell
+    low = view.positions.amin(dim=(0, 2, 3)) - margin
+    high = view.positions.amax(dim=(0, 2, 3)) + margin
+    left, top = max(0, int(low[0])), max(0, int(low[1]))
+    right, bottom = min(width, int(high[0]) + 2), min(height, int(high[1]) + 2)
+    return left, top, right, bottom
+
+
+def _measure_factor(pixels_per_cell: float) -> float:
+    """Photo pixels per measured pixel: a whole number, or one over a whole number where the face is small."""
+    if pixels_per_cell >= 2 * _MEASURE_PX_PER_CELL:
+        return float(pixels_per_cell // _MEASURE_PX_PER_CELL)
+    return 1 / max(1, min(6, round(_MEASURE_PX_PER_CELL / pixels_per_cell)))
+
+
+def _at_factor(image: Tensor, factor: float) -> Tensor:
+    """Float RGB at one over the factor of its size."""
+    if factor >= 1:
+        return reduce(image, int(factor))
+    enlarged = F.interpolate(as_float(image[:, :3]), scale_factor=1 / factor, mode="bicubic", align_corners=False)
+    return enlarged.clamp(0, 1)
+
+
+def _inside_box(change: Tensor, box: tuple[float, ...], factor: int) -> float:
+    x0, y0, x1, y1 = (int(v / factor) for v in box)
+    part = change[max(0, y0) : y1 + 1, max(0, x0) : x1 + 1]
+    return float(part.mean()) if part.numel() else 0.0

@@ -1,0 +1,222 @@
+"""Files of a matched set: what is in them, how they are written, and how wrong ones are told apart.
+
+    SET/locator.safetensors    the face locator (locator.py writes and reads it)
+    SET/mae.safetensors        frozen encoder
+    SET/rformer.safetensors    SET/connector.safetensors    SET/dit.safetensors    SET/lora.safetensors
+    SET/body.safetensors       the body network (body_points.py writes and reads it); a set may come without
+
+safetensors only. The metadata holds the format version, the part's name, the ModelConfig and the set hash; tensors
+are half precision on disk and float32 in memory. Loading is strict: a file that is not exactly what its slot needs is
+refused with what it is and what to do. The layout follows the released MirrorPPR-Face folders.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..bodies.joints import load_body_net
+from ..bodies.network import BodyNet
+from ..faces.locator import Locator
+from ..faces.view import CanonicalView
+from ..networks.config import FORMAT_VERSION, ModelConfig
+from ..networks.connector import Connector
+from ..networks.lora import merge
+from ..networks.mae import MAEEncoder
+from ..networks.rformer import RFormer
+from .editor import FieldEditor
+from .extractor import OperationExtractor
+from .field_dit import FieldDiT
+
+PARTS = ("locator", "mae", "rformer", "connector", "dit", "lora")
+FORMAT = "mirrorppr"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file's contents."""
+
+    state: dict[str, Tensor]
+    config: ModelConfig
+    set_hash: str
+    locator_sha256: str
+    body_sha256: str = ""  # of the set's body network; empty where the set does not insist on one
+
+
+@dataclass(frozen=True)
+class LoadedConnector:
+    """The connector with the name of its set."""
+
+    connector: Connector
+    set_hash: str
+
+
+def bundled_set() -> Path:
+    """Folder of the Mini weights that come with this package."""
+    return Path(__file__).parents[1] / "weights" / "mini"
+
+
+def save_part(
+    path: Path,
+    part: str,
+    state: dict[str, Tensor],
+    config: ModelConfig,
+    set_hash: str,
+    locator_sha256: str,
+    body_sha256: str = "",
+) -> None:
+    """Write one file of a set in half precision. The locator's own hash goes along: another one sees other faces.
+
+    body_sha256: of the set's body network, if it must not be missing or another one.
+    """
+    if part not in PARTS or part == "locator":
+        raise ValueError(f"part {part!r}: use one of {', '.join(PARTS[1:])} (the locator writes itself)")
+    metadata = {"format": FORMAT, "version": str(FORMAT_VERSION), "part": part, "set_hash": set_hash}
+    halves = {name: value.detach().half().contiguous() for name, value in state.items()}
+    seeing = {"locator_sha256": locator_sha256} | ({"body_sha256": body_sha256} if body_sha256 else {})
+    save_file(halves, str(path), metadata={**metadata, "config": config.to_json(), **seeing})
+
+
+def load_part(path: Path, part: str) -> Part:
+    """Read one file of a set. Raises FileNotFoundError or ValueError with the reason and the remedy."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path.name} is missing from the set in {path.parent.name}/: a set needs all of "
+            f"{', '.join(f'{p}.safetensors' for p in PARTS)}. Copy the complete set."
+        )
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name).float() for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{path.name} is damaged or not a safetensors file ({error}): download or copy it again"
+        ) from error
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path.name} is not a MirrorPPR file: choose a {part}.safetensors of a MirrorPPR set")
+    if metadata.get("part") != part:
+        raise ValueError(
+            f"{path.name} holds the part {metadata.get('part')!r} but this slot needs {part!r}: choose the other file"
+        )
+    if metadata.get("version") != str(FORMAT_VERSION):
+        raise ValueError(
+            f"{path.name} has format version {metadata.get('version')}, this code reads {FORMAT_VERSION}: update "
+            "the node pack or use weights of its release"
+        )
+    if not {"config", "set_hash", "locator_sha256"} <= metadata.keys():
+        raise ValueError(f"{path.name} has an incomplete header: download or copy it again")
+    if not all(bool(torch.isfinite(v).all()) for v in state.values()):
+        raise ValueError(
+            f"{path.name} contains NaN or infinite weights: the file is damaged, download or copy it again"
+        )
+    try:
+        config = ModelConfig.from_json(metadata["config"])
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path.name}: {error} Copy or download it again, for this release of the code.") from error
+    return Part(state, config, metadata["set_hash"], metadata["locator_sha256"], metadata.get("body_sha256", ""))
+
+
+def load_extractor(path: Path) -> OperationExtractor:
+    """The extractor of the set that holds this rformer.safetensors."""
+    rformer, mae = load_part(path, "rformer"), load_part(path.with_name("mae.safetensors"), "mae")
+    _same_set(path.parent, rformer=rformer, mae=mae)
+    locator, view = _seeing(path.parent, rformer)
+    return OperationExtractor(
+        config=rformer.config,
+        set_hash=rformer.set_hash,
+        locator=locator,
+        view=view,
+        mae=_filled(MAEEncoder(mae.config.mae), mae.state, "mae.safetensors"),
+        rformer=_filled(RFormer(rformer.config), rformer.state, path.name),
+        body=_body(path.parent, rformer),
+    )
+
+
+def load_connector(path: Path) -> LoadedConnector:
+    part = load_part(path, "connector")
+    return LoadedConnector(_filled(Connector(part.config.connector), part.state, path.name), part.set_hash)
+
+
+def load_editor(path: Path, *, lora_strength: float = 1.0) -> FieldEditor:
+    """DiT and LoRA of the set that holds this dit.safetensors, LoRA merged."""
+    dit = load_part(path, "dit")
+    lora, mae = (load_part(path.with_name(f"{p}.safetensors"), p) for p in ("lora", "mae"))
+    _same_set(path.parent, dit=dit, lora=lora, mae=mae)
+    field_dit = _filled(FieldDiT(dit.config), dit.state, path.name)
+    merge(field_dit, lora.state, dit.config.lora, strength=lora_strength)
+    locator, view = _seeing(path.parent, dit)
+    return FieldEditor(
+        config=dit.config,
+        set_hash=dit.set_hash,
+        locator=locator,
+        view=view,
+        mae=_filled(MAEEncoder(mae.config.mae), mae.state, "mae.safetensors"),
+        field_dit=field_dit,
+        body=_body(path.parent, dit),
+    )
+
+
+def check_one_set(**hashes: str) -> None:
+    """Raise unless all parts belong together. Keywords: the part's name in messages = its set hash."""
+    if len(set(hashes.values())) > 1:
+        listed = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in hashes.items())
+        raise ValueError(
+            f"these parts come from different sets ({listed}): they were trained apart and do not understand each "
+            "other. Load extractor, connector and DiT from one set."
+        )
+
+
+def _same_set(folder: Path, **parts: Part) -> None:
+    try:
+        check_one_set(**{name: part.set_hash for name, part in parts.items()})
+    except ValueError as error:
+        raise ValueError(f"the set in {folder.name}/ is mixed: {error}") from None
+
+
+def _seeing(folder: Path, part: Part) -> tuple[Locator, CanonicalView]:
+    path = folder / "locator.safetensors"
+    locator = Locator.from_file(path)
+    if file_sha256(path) != part.locator_sha256:
+        raise ValueError(
+            f"the set in {folder.name}/ is mixed: locator.safetensors is not the one the set was trained with. "
+            "Copy the complete set."
+        )
+    return locator, CanonicalView(part.config.view, locator.mean_face)
+
+
+def _body(folder: Path, part: Part) -> BodyNet | None:
+    """The body network beside a part, or None. Where joints are does not depend on how the rest was trained."""
+    path = folder / "body.safetensors"
+    if not path.is_file() and not part.body_sha256:
+        return None
+    net = load_body_net(path)
+    if part.body_sha256 not in ("", file_sha256(path)):
+        raise ValueError(
+            f"the set in {folder.name}/ is mixed: body.safetensors is not the one that belongs to it. "
+            "Copy the complete set."
+        )
+    return net
+
+
+def file_sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _filled(module: nn.Module, state: dict[str, Tensor], name: str) -> nn.Module:
+    """Strict loading with readable refusals; evaluation mode, frozen."""
+    expected = module.state_dict()
+    missing, foreign = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    wrong = [k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape]
+    if missing or foreign or wrong:
+        raise ValueError(
+            f"{name} does not fit: {len(missing)} tensors missing {missing[:2]}, {len(foreign)} unknown {foreign[:2]}, "
+            f"{len(wrong)} of another shape {wrong[:2]}. It belongs to another model or release."
+        )
+    module.load_state_dict(state)
+    return module.eval().requires_grad_(False)

@@ -1,0 +1,39 @@
+"""A retouching operation, lifted off one before/after pair and ready for any number of portraits.
+
+tokens say what the operation means (R-Former); motion is its measured geometry in the canonical view, which makes
+weakening, strengthening and reversing exact; shape is the exemplar's face, against which the query's is compared, and
+atoms are what every named operation would have done to it (operation_bank.py).
+body is the part of the motion beside the face (body_view.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..bodies.motion_map import BodyMotion
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """tokens: (1, Q, D).  motion: (1, 2, N, N) cells.  shape: (1, 2, N, N) cells.  atoms: (1, M, 2, N, N) cells.
+
+    set_hash: the matched set that made it; other sets refuse it.  notes: what the user should know, in plain words.
+    largest_px: longest displacement found in the exemplar, in its own pixels.  body: None where only the face moved.
+    """
+
+    tokens: Tensor
+    motion: Tensor
+    shape: Tensor
+    atoms: Tensor
+    set_hash: str
+    largest_px: float = 0.0
+    notes: tuple[str, ...] = ()
+    body: BodyMotion | None = None
+
+    @property
+    def is_identity(self) -> bool:
+        """True when nothing moved between before and after: applying it changes nothing."""
+        moved = (self.motion != 0).any()
+        return not bool(moved) and (self.body is None or not bool((self.body.motion != 0).any()))

@@ -1,0 +1,60 @@
+"""MirrorPPR as a user sees it: extract an operation once, apply it to any number of portraits.
+
+model = MirrorPPR.bundled()
+operation = model.extract(Exemplar(before, after))
+result = model.retouch(query, operation, RetouchConfig(strength=0.8))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from ..exemplar import Exemplar
+from .editor import FieldEditor, RetouchConfig, Retouched
+from .extractor import OperationExtractor
+from .files import LoadedConnector, bundled_set, check_one_set, load_connector, load_editor, load_extractor
+from .operation import Operation
+
+
+@dataclass(frozen=True)
+class MirrorPPR:
+    """One matched set, ready to use."""
+
+    extractor: OperationExtractor
+    connector: LoadedConnector
+    editor: FieldEditor
+
+    def __post_init__(self) -> None:
+        check_one_set(extractor=self.extractor.set_hash, connector=self.connector.set_hash, dit=self.editor.set_hash)
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> MirrorPPR:
+        """Load the matched set in a folder (checkpoint.py lists its files)."""
+        return cls(
+            extractor=load_extractor(folder / "rformer.safetensors"),
+            connector=load_connector(folder / "connector.safetensors"),
+            editor=load_editor(folder / "dit.safetensors"),
+        )
+
+    @classmethod
+    def bundled(cls) -> MirrorPPR:
+        """The Mini weights that come with this package."""
+        return cls.from_folder(bundled_set())
+
+    def extract(self, exemplar: Exemplar, *, face: str = "only") -> Operation:
+        return self.extractor.extract(exemplar, face=face)
+
+    def retouch(
+        self,
+        query: Tensor,
+        operation: Operation,
+        config: RetouchConfig | None = None,
+        *,
+        region: Tensor | None = None,
+        on_step: Callable[[int, Tensor], None] | None = None,
+    ) -> Retouched:
+        return self.editor.retouch(query, operation, self.connector.connector, config, region=region, on_step=on_step)

@@ -1,0 +1,11 @@
+"""Every retouch that has a name: its table, its motion, its motion on one face.
+
+    llw_table.py, llw.py            the paper's eight simulated operations; llw_exact.py and llw_official.py: two ways
+                                    to compute them; llw_feather.py: how they fade
+    professional_table.py           the 27 professional operations; professional.py: their motion
+    atoms.py, bank.py               what an exemplar is compared with: every named motion on one face
+
+To add a professional operation: one row of professional_table.py. It is then drawn by the data engine, shown by
+training.contact_sheet, and known to the next set that is trained (bundled sets keep the names they were trained with).
+To add a simulated operation: one row of llw_table.py.
+"""

@@ -1,0 +1,10 @@
+"""Portraits, pictures and landmarks as they lie on disk. The only place that opens portraits.csv and landmarks.npz.
+
+    picture_files.py         a file -> upright RGB, or the reason why not
+    landmarks.py             what a mesh and a pose are, and whose they are
+    landmark_sources.py      where they come from: a file, our locator, MediaPipe (mediapipe_landmarks.py)
+    portrait_folder.py       any folder of portraits as a list
+    order.py                 random orders without tables; packed_pixels.py: pixels as one number each
+
+To add a source of landmarks: a class with `find` (landmarks.LandmarkSource) and its name in landmark_sources.py KINDS.
+"""

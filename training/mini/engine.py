@@ -1,0 +1,260 @@
+"""The Mini engine of the trainer: faces to batches, stage rows to modules, results of earlier stages to later ones.
+
+Validation identities never appear in training batches. `data.drawn` replaces portraits by drawn faces (rehearsals).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import fields, replace
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from mirrorppr_core.faces.locator import Locator
+from mirrorppr_core.faces.view import CanonicalView
+from mirrorppr_core.mini.field_dit import FieldDiT
+from mirrorppr_core.mini.files import bundled_set, file_sha256
+from mirrorppr_core.networks.config import ModelConfig
+from mirrorppr_core.networks.mae import MAEEncoder
+from mirrorppr_core.networks.rformer import RFormer
+
+from ..body import stage as body_stage
+from ..body.data import check_bodies, load_body_photos
+from ..body.drawn_bodies import drawn_bodies
+from ..runs.loop import StageParts
+from ..runs.preset import Preset
+from ..runs.stage import Stage
+from .config import MiniData, SampleConfig
+from .drawn_faces import drawn_faces
+from .examiner import MiniExaminer
+from .face_set import FaceSet, load_faces, split_by_identity
+from .samples import Batch, Sampler
+from .stages import BackboneStage, EncoderStage, ExtractorStage, GeometryStage, JointStage
+
+# Parts that a stage module cannot do without, and parts it may continue.
+_NEEDS = {
+    "encoder": (),
+    "geometry": (),
+    "backbone": ("mae",),
+    "extractor": ("mae",),
+    "joint": ("mae", "field_dit"),
+    "body": (),
+}
+_CONTINUES = {
+    "encoder": ("mae",),
+    "geometry": ("adaptation", "names"),
+    "backbone": ("adaptation", "field_dit", "names"),
+    "extractor": ("rformer",),
+    "joint": ("adaptation", "rformer", "connector", "lora"),
+    "body": ("body",),
+}
+# Changes to the sample settings for a stage's subset of operations. Both: the settings' own shares.
+_SUBSETS = {"simulated": {"professional_share": 0.0}, "both": {}, "professional": {"professional_share": 0.8}}
+_CALIBRATION_OF_REHEARSALS = 1  # batches: drawn bodies are all alike
+_VALIDATION_SEED = 10_000  # far from the training seeds
+
+
+class SamplerSource:
+    """A Sampler as a batch source: the step's whole batch is drawn, whatever the number of parts, and cut.
+
+    options: keyword arguments of every Sampler.batch call.
+    """
+
+    def __init__(self, sampler: Sampler, **options: object):
+        self.sampler, self.options = sampler, options
+        self._drawn: tuple[tuple[int, int], Batch] | None = None
+
+    def batch(self, step: int, size: int, part: int, parts: int) -> Batch:
+        if self._drawn is None or self._drawn[0] != (step, size):
+            self._drawn = (step, size), self.sampler.batch(step, size, **self.options)
+        rows = slice(part * size // parts, (part + 1) * size // parts)
+        whole = self._drawn[1]
+        return replace(whole, **{f.name: getattr(whole, f.name)[rows] for f in fields(whole)})
+
+
+def check(preset: Preset, run: Path) -> None:
+    """Raises ValueError when the data or the rows of the curriculum cannot work."""
+    data = preset.data
+    for stage in preset.stages:
+        if stage.module not in _NEEDS:
+            raise ValueError(f"stage {stage.name}: module {stage.module!r} is none of Mini's {', '.join(_NEEDS)}")
+        missing = [part for part in _NEEDS[stage.module] if part not in stage.starts]
+        foreign = [p for p in stage.starts if p not in _NEEDS[stage.module] + _CONTINUES[stage.module]]
+        if missing or foreign:
+            raise ValueError(f"stage {stage.name}: starts lacks {missing} and does not know {foreign}")
+        if stage.module == "body" and stage.samples:
+            raise ValueError(f"stage {stage.name}: the body has no sample settings, remove {sorted(stage.samples)}")
+        known = set(preset.model.dit.operations) & set(sample_config(stage, data).leave_out)
+        if known:
+            raise ValueError(
+                f"stage {stage.name} leaves out {', '.join(sorted(known))}, but the network's bank holds their "
+                "motions: leave them out of model.dit.operations too"
+            )
+    if data.drawn:
+        return
+    if not data.portraits:
+        raise ValueError("no portraits: give --portraits DIR, a folder with portraits.csv and landmarks.npz")
+    for name in ("portraits.csv", "landmarks.npz"):
+        if not (Path(data.portraits) / name).exists():
+            raise ValueError(f"{data.portraits} has no {name}: --portraits is the folder that holds it")
+    if any(stage.module == "body" for stage in preset.stages):
+        check_bodies(Path(data.portraits))
+    if not _locator(data).exists():
+        raise ValueError(f"{_locator(data)} does not exist: train one with python -m training.train_locator")
+
+
+def build(stage: Stage, preset: Preset, run: Path, device: torch.device) -> StageParts:
+    """The stage's module with the results of earlier stages in it, and its samples."""
+    data, config, seed = preset.data, preset.model, preset.loop.seed
+    if stage.module == "body":
+        return _build_body(stage, data, run, seed=seed)
+    faces, view, fingerprint = _faces(data, config, run)
+    training, held_out = split_by_identity(faces, held_out=data.held_out, seed=0)
+    module, starts_from = build_module(stage, config, run)
+    samples, options = sample_config(stage, data), {"pixels": stage.module != "geometry"}
+    if stage.module in ("geometry", "backbone") and not {"adaptation", "field_dit"} & stage.starts.keys():
+        module.field_dit.start_from_faces(training.points)
+    knows = {"operations": config.dit.operations}
+    return StageParts(
+        module=module,
+        training=SamplerSource(Sampler(training, view, samples, seed=seed, **knows), **options),
+        validation=SamplerSource(Sampler(held_out, view, samples, seed=_VALIDATION_SEED + seed, **knows), **options),
+        examiner=MiniExaminer(),
+        starts_from={**starts_from, "faces": fingerprint},
+    )
+
+
+def _build_body(stage: Stage, data: MiniData, run: Path, *, seed: int) -> StageParts:
+    if data.drawn:
+        photos = drawn_bodies(data.drawn)
+    else:
+        mean_face = Locator.from_file(_locator(data)).mean_face
+        photos = load_body_photos(Path(data.portraits), Path(data.poses) if data.poses else None, mean_face)
+    training, held_out = body_stage.split_photos(photos, held_out=data.held_out, seed=0)
+    source = body_stage.BodySource(training, seed)
+    batches = _CALIBRATION_OF_REHEARSALS if data.drawn else body_stage.CALIBRATION_BATCHES
+    module = body_stage.BodyStage(body_stage.usual_places(training), source, batches=batches)
+    starts = _Starts(stage, run)
+    starts.fill("body", module.body)
+    return StageParts(
+        module=module,
+        training=source,
+        validation=body_stage.PlainBodySource(held_out),
+        examiner=body_stage.BodyExaminer(),
+        starts_from={**starts.used, "bodies": body_stage.fingerprint(photos)},
+        completion=module.statistics,
+    )
+
+
+class _Starts:
+    """Fills parts of a module from the results that the stage names. used: sha256 of each of them."""
+
+    def __init__(self, stage: Stage, run: Path):
+        self._stage, self._run = stage, run
+        self.used: dict[str, str] = {}
+
+    def fill(self, part: str, module: nn.Module) -> nn.Module:
+        if part in self._stage.starts:
+            path = self._run / f"{self._stage.starts[part]}.safetensors"
+            _load_part(path, part, module)
+            self.used[path.name] = file_sha256(path)
+        return module
+
+
+def build_module(stage: Stage, config: ModelConfig, run: Path) -> tuple[nn.Module, dict[str, str]]:
+    """The module, and the sha256 of each result that was loaded into it."""
+    starts = _Starts(stage, run)
+    if stage.module == "encoder":
+        module = EncoderStage(config)
+        starts.fill("mae", module.mae)
+        return module, starts.used
+    if stage.module == "geometry":
+        module = GeometryStage(config)
+        starts.fill("adaptation", module.field_dit)
+        starts.fill("names", module.names)
+        return module, starts.used
+    mae = starts.fill("mae", MAEEncoder(config.mae))
+    if stage.module == "extractor":
+        module = ExtractorStage(config, mae)
+        starts.fill("rformer", module.rformer)
+        return module, starts.used
+    field_dit = starts.fill("field_dit", FieldDiT(config))
+    starts.fill("adaptation", field_dit)  # a later one replaces that of the field network
+    if stage.module == "backbone":
+        module = BackboneStage(config, mae, field_dit)
+        starts.fill("names", module.names)
+    else:
+        module = JointStage(config, mae, field_dit, starts.fill("rformer", RFormer(config)))
+        starts.fill("connector", module.connector)
+        starts.fill("lora", module.field_dit)
+    return module, starts.used
+
+
+def sample_config(stage: Stage, data: MiniData) -> SampleConfig:
+    """The preset's sample settings with the stage's changes."""
+    changes = {**_SUBSETS[stage.data], **stage.samples}
+    known = {f.name for f in fields(SampleConfig)}
+    unknown = sorted(set(changes) - known)
+    if unknown:
+        raise ValueError(f"stage {stage.name}: Mini's samples have no setting {unknown}, only {sorted(known)}")
+    return replace(data.samples, **changes)
+
+
+def _load_part(path: Path, part: str, module: nn.Module) -> None:
+    """Fill a part from an earlier stage's result. Strict: adapters are looked up among adapters only."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: run --stage {path.stem} first")
+    prefix = "field_dit." if part in ("lora", "adaptation") else f"{part}."
+    found = {k.removeprefix(prefix): v for k, v in load_file(path).items() if k.startswith(prefix)}
+    own = module.state_dict()
+    if part == "lora":
+        own = {k: v for k, v in own.items() if ".lora_" in k}
+    if part == "adaptation":  # of a whole field network too
+        names = module.adaptation_modules()
+        own, found = ({k: v for k, v in d.items() if k.split(".")[0] in names} for d in (own, found))
+    odd = sorted(k for k in found.keys() | own.keys() if _shape(found.get(k)) != _shape(own.get(k)))
+    if odd:
+        raise ValueError(
+            f"{path} does not hold the {part} of this model: {len(odd)} of {len(own)} tensors differ, first {odd[0]}. "
+            "Use the configuration it was trained with, or another --run folder."
+        )
+    module.load_state_dict(found, strict=False)
+
+
+def _shape(tensor: Tensor | None) -> tuple[int, ...] | None:
+    return None if tensor is None else tuple(tensor.shape)
+
+
+def _locator(data: MiniData) -> Path:
+    return Path(data.locator) if data.locator else bundled_set() / "locator.safetensors"
+
+
+@lru_cache(maxsize=1)
+def _faces(data: MiniData, config: ModelConfig, run: Path) -> tuple[FaceSet, CanonicalView, str]:
+    """All training faces and their fingerprint. Kept, as every stage of a run uses the same."""
+    if data.drawn:
+        faces, view = drawn_faces(data.drawn, config)
+        return faces, view, fingerprint(faces)
+    locator = Locator.from_file(_locator(data))
+    faces = load_faces(
+        Path(data.portraits),
+        split="train",
+        locator=locator,
+        view=config.view,
+        cache=run / "cache",
+        crop_size=config.mae.image_size,
+    )
+    return faces, CanonicalView(config.view, locator.mean_face), fingerprint(faces)
+
+
+def fingerprint(faces: FaceSet) -> str:
+    """Twelve digits that change with the people, their shapes, their order or what operations do to them."""
+    digest = hashlib.sha256("\n".join(faces.identity).encode())
+    tables = (faces.llw, faces.professional, faces.atoms, faces.errors)
+    for tensor in (faces.shapes, faces.points, faces.weight, *tables):
+        digest.update(tensor.contiguous().numpy())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,247 @@
+"""Portraits as the trainer sees them: canonical crops, face shapes and tables of motion, computed once and kept.
+
+    portraits.csv + landmarks.npz + pictures  ->  FaceSet: crops, shapes, landmarks; what operations truly do to each
+                                                  face, and what a locator that errs a little believes they do
+
+Everything after this file lives in the view (64 x 64 cells): a face is its straightened 128 px crop and its shape
+map, and an operation is a motion in cells. That makes a sample cheap enough to draw fresh ones on one CPU core.
+Shapes: F faces, N cells a side, O operations.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mirrorppr_core.faces.landmarks import FACE_POINTS, GROUPS
+from mirrorppr_core.faces.locator import Locator
+from mirrorppr_core.faces.view import CanonicalView, FaceView, ViewConfig
+from mirrorppr_core.operations.atoms import KNOWN_OPERATIONS, atoms_of
+from mirrorppr_core.operations.bank import PhotoFace, bank_motions
+from mirrorppr_core.operations.llw import OPERATIONS, llw_displacement_at
+from mirrorppr_core.operations.professional import OPERATIONS as PROFESSIONAL
+from mirrorppr_core.operations.professional import professional_displacement_at
+
+from ..data.landmarks import load_landmarks
+from ..data.picture_files import read_picture
+
+TABLE_STRENGTHS = (-100, -50, 50, 100)
+# Professional operations of the face, and the rows of the table that each of them adds up: (right, left) where it is
+# paired, else one. They are linear in their strength, so one entry at +100 is enough.
+PROFESSIONAL_FACE = tuple(name for name, operation in PROFESSIONAL.items() if not operation.on_body)
+_SIDES = tuple((n, s) for n in PROFESSIONAL_FACE for s in (("right", "left") if PROFESSIONAL[n].paired else ("both",)))
+PROFESSIONAL_ROWS = {n: tuple(r for r, (m, _) in enumerate(_SIDES) if m == n) for n in PROFESSIONAL_FACE}
+
+
+LOOKS = 2  # of a locator at each face, every one with its own error
+_LOOK_ERROR = 0.012  # mean error of a look, in eye distances; the bundled locator's is 0.014
+_BATCH = 32
+
+
+@dataclass
+class FaceSet:
+    """One split in the canonical view.
+
+    pixels: (F, 3, S, S) uint8.  shapes: (F, 2, N, N) cells.  points: (F, 130, 2) cells.
+    weight: (F,) sampling weight, so that no source dominates.  identity: F names.  place: (F,) rows of the tables.
+    Tables, which subsets share, as they are large (R rows, float16, motions in cells):
+    llw: (R, O, 4, 2, N, N) true motion at TABLE_STRENGTHS, operations in the order of OPERATIONS.
+    professional: (R, P, 2, N, N) true motion at +100, columns as in PROFESSIONAL_ROWS.
+    atoms: (R, LOOKS, M, 2, N, N) the bank of all known operations as a locator's look at the face gives it.
+    errors: (R, LOOKS, 130, 2) cells, what that look gets wrong.
+    """
+
+    pixels: Tensor
+    shapes: Tensor
+    points: Tensor
+    weight: Tensor
+    identity: list[str]
+    place: Tensor
+    llw: Tensor
+    professional: Tensor
+    atoms: Tensor
+    errors: Tensor
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def subset(self, rows: Tensor) -> FaceSet:
+        names = [self.identity[int(r)] for r in rows]
+        own = {name: getattr(self, name)[rows] for name in ("pixels", "shapes", "points", "weight", "place")}
+        return replace(self, identity=names, **own)
+
+
+def load_faces(
+    folder: Path, *, split: str, locator: Locator, view: ViewConfig, cache: Path, crop_size: int = 128
+) -> FaceSet:
+    """All faces of a split that have landmarks. The first call takes minutes; the result is cached on disk.
+
+    folder holds the pictures under train/ and eval/, portraits.csv (columns file, split, identity, source) and
+    landmarks.npz (files, face_avg: (n, 478, 2) MediaPipe FaceMesh points in pixels).
+    """
+    canonical = CanonicalView(view, locator.mean_face)
+    key = _key(canonical, crop_size, locator)
+    tables = [cache / f"{name}_{split}_{key}.npz" for name in ("faces", "professional", "atoms")]
+    cache.mkdir(parents=True, exist_ok=True)
+    makers = (
+        lambda: _faces_and_llw(folder, split, canonical, crop_size),
+        lambda: {"professional": _professional(folder, split, canonical)},
+        lambda: _looks(folder, split, canonical, locator),
+    )
+    for stored, make in zip(tables, makers, strict=True):
+        if not stored.exists():
+            _write(stored, make())
+    arrays: dict[str, np.ndarray] = {}
+    for stored in tables:
+        with np.load(stored) as z:
+            arrays |= {name: z[name] for name in z.files}
+    names = [str(name) for name in arrays.pop("identity")]
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return FaceSet(**tensors, identity=names, place=torch.arange(len(names)))
+
+
+def _key(canonical: CanonicalView, crop_size: int, locator: Locator) -> str:
+    """Changes with all that tables follow from: settings, the locator's mesh, what operations do to its mean face."""
+    mesh = locator.mean_mesh * 100 + 256
+    seen = canonical.fit(mesh[list(FACE_POINTS)])
+    atoms = bank_motions(atoms_of(KNOWN_OPERATIONS), PhotoFace(mesh, (512, 512)), seen, canonical)[0]
+    points, halves = seen.positions.flatten(2).mT, []
+    for name in OPERATIONS:
+        halves += [llw_displacement_at(points, mesh[None], (512, 512), operation=name, strength=s) for s in (-50, 50)]
+    settings = (canonical.config, crop_size, TABLE_STRENGTHS, LOOKS, _LOOK_ERROR)
+    digest = hashlib.sha256(str(settings).encode())
+    digest.update(locator.mean_mesh.numpy().tobytes() + locator.ridge.numpy().tobytes())
+    for motion, steps_per_unit in ((atoms, 20), (torch.cat(halves), 2)):
+        # Coarse: other processors round the last digits otherwise.
+        digest.update((motion * steps_per_unit).round().short().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:8]
+
+
+def split_by_identity(faces: FaceSet, *, held_out: float, seed: int) -> tuple[FaceSet, FaceSet]:
+    """Training and validation faces with no identity in common."""
+    names = sorted(set(faces.identity))
+    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed)).tolist()
+    held = {names[i] for i in order[: max(1, int(len(names) * held_out))]}
+    is_held = torch.tensor([name in held for name in faces.identity])
+    return faces.subset((~is_held).nonzero()[:, 0]), faces.subset(is_held.nonzero()[:, 0])
+
+
+def _listed(folder: Path, split: str) -> tuple[list[dict[str, str]], dict[str, Tensor]]:
+    meshes = load_landmarks(str(folder / "landmarks.npz"))
+    with open(folder / "portraits.csv", newline="") as handle:
+        listed = [r for r in csv.DictReader(handle) if r["split"] == split and r["file"] in meshes]
+    rows = [r for r in listed if r["file"].startswith(f"{split}/")]  # body/ has faces too small for the crops
+    if not rows:
+        raise ValueError(
+            f"{folder}: no portraits with landmarks under {split}/ and with split {split!r} in portraits.csv"
+        )
+    return rows, meshes
+
+
+def _faces_and_llw(folder: Path, split: str, canonical: CanonicalView, crop_size: int) -> dict[str, np.ndarray]:
+    rows, meshes = _listed(folder, split)
+    sources = [r["source"] for r in rows]
+    # The square root of a source's share: large sources still count more, but do not drown the others.
+    weight = np.array([sources.count(s) ** -0.5 for s in sources])
+    size, face_points = canonical.config.size, list(FACE_POINTS)
+    pixels, shapes, points = [], [], []
+    llw = np.zeros((len(rows), len(OPERATIONS), len(TABLE_STRENGTHS), 2, size, size), np.float16)
+    for start in range(0, len(rows), _BATCH):
+        batch = rows[start : start + _BATCH]
+        mesh = torch.stack([meshes[r["file"]] for r in batch])  # (B, 478, 2)
+        views = [canonical.fit(m[face_points]) for m in mesh]
+        for r, m, face in zip(batch, mesh, views, strict=True):
+            image = read_picture(folder / r["file"])
+            pixels.append((canonical.see(image, face, size=crop_size)[0].clamp(0, 1) * 255).round().byte())
+            shapes.append(face.shape[0])
+            points.append(face.similarity.inverse(m[None, face_points])[0])
+        positions = _positions(views)
+        for o, name in enumerate(OPERATIONS):
+            for s, strength in enumerate(TABLE_STRENGTHS):
+                moved = llw_displacement_at(positions, mesh, tuple(image.shape[-2:]), operation=name, strength=strength)
+                llw[start : start + len(batch), o, s] = _in_cells(moved, views, canonical)
+        print(f"{split}: {start + len(batch)}/{len(rows)} faces", flush=True)
+    return {
+        "pixels": torch.stack(pixels).numpy(),
+        "shapes": torch.stack(shapes).numpy(),
+        "points": torch.stack(points).numpy(),
+        "llw": llw,
+        "weight": weight.astype(np.float32),
+        "identity": np.array([r["identity"] for r in rows]),
+    }
+
+
+def _professional(folder: Path, split: str, canonical: CanonicalView) -> np.ndarray:
+    """(R, P, 2, N, N)."""
+    rows, meshes = _listed(folder, split)
+    size = canonical.config.size
+    table = np.zeros((len(rows), len(_SIDES), 2, size, size), np.float16)
+    for start in range(0, len(rows), _BATCH):
+        mesh = torch.stack([meshes[r["file"]] for r in rows[start : start + _BATCH]])
+        views = [canonical.fit(m[list(FACE_POINTS)]) for m in mesh]
+        positions = _positions(views)
+        for row, (name, side) in enumerate(_SIDES):
+            moved = professional_displacement_at(positions, mesh, None, operation=name, strength=100, side=side)
+            table[start : start + len(mesh), row] = _in_cells(moved, views, canonical)
+        print(f"{split}: professional operations of {start + len(mesh)}/{len(rows)} faces", flush=True)
+    return table
+
+
+def _looks(folder: Path, split: str, canonical: CanonicalView, locator: Locator) -> dict[str, np.ndarray]:
+    """The bank as it is seen through a locator: its errors, and a mesh that it only guesses from 130 points."""
+    rows, meshes = _listed(folder, split)
+    atoms, size = atoms_of(KNOWN_OPERATIONS), canonical.config.size
+    generator = torch.Generator().manual_seed(0)
+    table = np.zeros((len(rows), LOOKS, len(atoms), 2, size, size), np.float16)
+    errors = torch.zeros(len(rows), LOOKS, len(FACE_POINTS), 2)
+    for index, row in enumerate(rows):
+        with Image.open(folder / row["file"]) as picture:
+            width, height = picture.size
+        errors[index] = landmark_errors(generator, LOOKS) * canonical.cells_per_eye_distance
+        points = meshes[row["file"]][list(FACE_POINTS)]
+        _, similarity = canonical.shapes(points[None])
+        for look in range(LOOKS):
+            seen = similarity.apply(similarity.inverse(points[None]) + errors[index, look])[0]
+            face = PhotoFace(locator.mesh(seen), (height, width))
+            table[index, look] = bank_motions(atoms, face, canonical.fit(seen), canonical)[0].half().numpy()
+        if index % 100 == 99 or index + 1 == len(rows):
+            print(f"{split}: bank of {index + 1}/{len(rows)} faces", flush=True)
+    return {"atoms": table, "errors": errors.numpy()}
+
+
+def landmark_errors(generator: torch.Generator, count: int) -> Tensor:
+    """What a locator gets wrong, (count, 130, 2) eye distances: errors of neighbouring points go together."""
+    points = len(FACE_POINTS)
+    error = 0.6 * torch.randn(count, points, 2, generator=generator)
+    parts = torch.randn(count, len(GROUPS), 2, generator=generator)
+    for part, members in enumerate(GROUPS.values()):
+        error[:, list(members)] += parts[:, None, part]
+    level = _LOOK_ERROR * (0.3 + 1.4 * torch.rand(count, 1, 1, generator=generator))
+    return error / error.norm(dim=-1).mean(1)[:, None, None] * level
+
+
+def _positions(views: list[FaceView]) -> Tensor:
+    """(B, N * N, 2) photo pixels of every cell."""
+    return torch.cat([v.positions for v in views]).flatten(2).transpose(1, 2)
+
+
+def _in_cells(moved: Tensor, views: list[FaceView], canonical: CanonicalView) -> np.ndarray:
+    """Photo displacements (B, N * N, 2) px at the cells -> (B, 2, N, N) float16 cells."""
+    undo = torch.cat([torch.linalg.inv(v.similarity.linear()) for v in views])
+    size = canonical.config.size
+    motion = torch.einsum("bij,bnj->bin", undo, moved).reshape(-1, 2, size, size)
+    return (motion * canonical.window).half().numpy()
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    temporary = path.with_suffix(".part.npz")
+    np.savez(temporary, **arrays)
+    os.replace(temporary, path)

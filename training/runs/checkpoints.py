@@ -1,0 +1,225 @@
+"""Checkpoints that can be trusted: complete or absent, and refused where they do not fit.
+
+    RUN/checkpoints/STAGE/step-00000120/   weights.safetensors  average.safetensors  optimizer.safetensors  state.json
+
+Only what the stage trains is stored, so a frozen 20B backbone costs nothing. A checkpoint is written beside its place
+and renamed, so a kill or a full disk leaves the previous one as it was. Tensors are stored whole: sharded ones (FSDP2)
+are gathered, every process taking part, and the main process writes. No pickle anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mirrorppr_core.mini.files import file_sha256
+
+FORMAT = 1  # raise it when a run continued across the change would not equal an unbroken one
+_FILES = ("weights", "average", "optimizer")
+_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written, read or used. The message says what to do."""
+
+
+@dataclass
+class TrainingState:
+    """All that a run is between two steps. The tensors belong to the running model and are filled in place.
+
+    trainable: name -> parameter.  average: name -> EMA.  sums: numbers since the last log line.
+    """
+
+    trainable: dict[str, nn.Parameter]
+    average: dict[str, Tensor]
+    optimizer: torch.optim.Optimizer
+    step: int = 0  # steps done
+    sums: dict[str, float] = field(default_factory=dict)
+
+    def add(self, numbers: dict[str, float]) -> None:
+        for name, value in {**numbers, "steps": 1}.items():
+            self.sums[name] = self.sums.get(name, 0) + value
+
+    def means(self) -> dict[str, float]:
+        """Of the steps added since the sums were cleared."""
+        return {name: total / self.sums["steps"] for name, total in self.sums.items() if name != "steps"}
+
+
+def save_checkpoint(folder: Path, state: TrainingState, described: dict, *, keep: int, is_main: bool) -> None:
+    """Write `folder/step-N` and delete all but the newest `keep`. Call on every process: sharded tensors are gathered.
+
+    described: the settings that make the run what it is, as JSON values; they are compared on resume.
+    Raises CheckpointError when the disk is full; older checkpoints are then as they were.
+    """
+    moments = {
+        f"{kind}.{name}": value
+        for name, parameter in state.trainable.items()
+        for kind, value in state.optimizer.state.get(parameter, {}).items()
+    }
+    contents = {"weights": state.trainable, "average": state.average, "optimizer": moments}
+    whole = {file: {name: _whole(value, is_main) for name, value in part.items()} for file, part in contents.items()}
+    if not is_main:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    target, temporary = folder / f"step-{state.step:08d}", folder / f".writing-{state.step:08d}"
+    needed = sum(value.numel() * value.element_size() for part in whole.values() for value in part.values())
+    about = {"format": FORMAT, "step": state.step, "sums": state.sums, "settings": described}
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        for file, part in whole.items():
+            save_file(part, temporary / f"{file}.safetensors")
+        (temporary / "state.json").write_text(json.dumps(about, indent=1))
+        for written in temporary.iterdir():
+            _flush(written)
+        shutil.rmtree(target, ignore_errors=True)
+        os.rename(temporary, target)
+        _flush(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        kept = checkpoints(folder)
+        free = shutil.disk_usage(folder).free
+        raise CheckpointError(
+            f"the checkpoint of step {state.step} could not be written ({error}): it needs {needed / 1e6:.0f} MB and "
+            f"{free / 1e6:.0f} MB are free. {f'{kept[-1]} is intact' if kept else 'There is no earlier one'}; free "
+            "some space and give the same command again."
+        ) from error
+    for old in checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Complete checkpoints, oldest first."""
+    return sorted(folder.glob("step-*"))
+
+
+def load_checkpoint(folder: Path, state: TrainingState, described: dict, *, accept_changes: bool = False) -> bool:
+    """Fill the state from the newest checkpoint under folder. False where there is none.
+
+    Raises CheckpointError for a checkpoint of another code version, of other settings or of another model, and names
+    the differences. accept_changes: continue under the new settings where the tensors fit.
+    """
+    found = checkpoints(folder)
+    if not found:
+        return False
+    newest = found[-1]
+    try:
+        about = json.loads((newest / "state.json").read_text())
+        stored = {file: load_file(newest / f"{file}.safetensors") for file in _FILES}
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{newest} is damaged ({error}). Delete it: the one before it is used then.") from error
+    if about.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{newest} was written by another version of this code (format {about.get('format')}, here {FORMAT}). "
+            "Finish the run with that version, or start in another --run folder."
+        )
+    changed = differences(about["settings"], described)
+    if changed and not accept_changes:
+        raise CheckpointError(
+            f"{newest} was made with other settings:\n  " + "\n  ".join(changed) + "\nUse those again, start in "
+            "another --run folder, or go on with --accept-changes, which equals neither run."
+        )
+    expected = {name: tuple(p.shape) for name, p in state.trainable.items()}
+    saved = {name: tuple(t.shape) for name, t in stored["weights"].items()}
+    if expected != saved:
+        odd = sorted(name for name in expected.keys() | saved.keys() if expected.get(name) != saved.get(name))
+        raise CheckpointError(f"{newest} holds another model: {len(odd)} tensors differ, first {odd[0]}")
+    with torch.no_grad():
+        for name, parameter in state.trainable.items():
+            _fill(parameter, stored["weights"][name])
+            _fill(state.average[name], stored["average"][name])
+            kinds = {kind: stored["optimizer"].get(f"{kind}.{name}") for kind in _MOMENTS}
+            if all(value is not None for value in kinds.values()):
+                state.optimizer.state[parameter] = {
+                    "step": kinds["step"],
+                    **{kind: _fill(torch.zeros_like(parameter), kinds[kind]) for kind in ("exp_avg", "exp_avg_sq")},
+                }
+    state.step, state.sums = about["step"], about["sums"]
+    return True
+
+
+def save_result(path: Path, average: dict[str, Tensor], described: dict, *, is_main: bool) -> None:
+    """The stage's averaged weights as one file, with its settings in the metadata. Complete or absent."""
+    whole = {name: _whole(value, is_main) for name, value in average.items()}
+    if not is_main:
+        return
+    temporary = path.with_suffix(".writing")
+    # One entry: with several their order, and so the file's bytes, would change from run to run.
+    about = json.dumps({"format": FORMAT, "settings": described}, sort_keys=True)
+    try:
+        save_file(whole, temporary, metadata={"training": about})
+        _flush(temporary)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"{path} could not be written ({error}). The last checkpoint is intact; free some space and give the same "
+            "command again."
+        ) from error
+    os.replace(temporary, path)
+
+
+def check_result(path: Path, described: dict) -> bool:
+    """Whether a stage is finished. Raises CheckpointError when its result belongs to another run."""
+    if not path.exists():
+        return False
+    with safe_open(path, framework="pt") as file:
+        about = json.loads((file.metadata() or {}).get("training", "{}"))
+    if about.get("format") != FORMAT:
+        raise CheckpointError(f"{path} was written by another version of this code. Use another --run folder.")
+    stored = about["settings"]
+    changed = differences({name: stored.get(name) for name in described}, described)
+    for name, digest in stored.get("starts_from", {}).items():
+        source = path.parent / name
+        if source.exists() and file_sha256(source) != digest:
+            changed.append(f"{name} has been trained again since")
+    if changed:
+        raise CheckpointError(
+            f"{path} is finished, with other settings:\n  " + "\n  ".join(changed) + "\nUse those, delete the file to "
+            "train the stage again, or start in another --run folder."
+        )
+    return True
+
+
+def differences(stored: object, here: object, name: str = "") -> list[str]:
+    """Leaves in which two JSON values differ, as lines `a.b: 1 there, 2 here`."""
+    if isinstance(stored, dict) and isinstance(here, dict):
+        keys = sorted(stored.keys() | here.keys())
+        return [
+            line
+            for key in keys
+            for line in differences(stored.get(key), here.get(key), f"{name}.{key}" if name else key)
+        ]
+    return [] if stored == here else [f"{name}: {stored!r} there, {here!r} here"]
+
+
+def _whole(value: Tensor, is_main: bool) -> Tensor:
+    """A tensor of its own, on the CPU. Sharded tensors are gathered by all processes and kept by the main one."""
+    value = value.detach()
+    if hasattr(value, "full_tensor"):
+        value = value.full_tensor()
+    return value.cpu().contiguous() if is_main else value
+
+
+def _fill(into: Tensor, value: Tensor) -> Tensor:
+    """Copy a whole tensor into a plain or sharded one."""
+    if hasattr(into, "full_tensor"):
+        from torch.distributed.tensor import distribute_tensor
+
+        value = distribute_tensor(value.to(into.device), into.device_mesh, into.placements)
+    return into.copy_(value)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
