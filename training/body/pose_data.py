@@ -1,0 +1,189 @@
+"""Pictures of people as the pose network learns from them: small copies, and which of their joints can be believed.
+
+Renders come with exact joints; all other labels are a teacher's (MediaPipe Pose), who looked at each picture several
+times. A joint counts as far as these looks agree:
+
+    weight   how much its place is learned from: 1 where at least four of five looks agree, 0.5 for three, else 0;
+             a place that is there but hidden counts 0.4
+    told     1 where it can be seen, 0 where it cannot, and nothing (`unsure`) where the looks disagree about it
+
+Places outside the picture keep their weight: the crops decide how far beyond the border one can still know them.
+Points are x, y pixels of the copy, the centre of the first pixel is (0, 0).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from mirrorppr_core.bodies.pose_network import JOINTS, MEDIAPIPE_POSE
+
+GROUPS = ("render", "figure", "photo", "painting", "body", "portrait")
+_LONGEST_PX = {"portrait": 288}  # close-ups need no more; others at most ...
+_LONGEST_ELSE = 384
+_SEEN = 0.5  # the teacher's visibility of a joint that can be told
+_HIDDEN_WEIGHT = 0.4
+
+
+@dataclass(frozen=True)
+class PosePhoto:
+    """pixels: (3, h, w) uint8.  joints: (J, 2).  weight, told: (J,).  unsure: (J,) bool, `told` means nothing there.
+    face: (3,) centre and longest side, NaN where no face is known.  group: one of GROUPS."""
+
+    file: str
+    identity: str
+    group: str
+    pixels: Tensor
+    joints: np.ndarray
+    weight: np.ndarray
+    told: np.ndarray
+    unsure: np.ndarray
+    face: np.ndarray
+
+    @property
+    def torso(self) -> float:
+        """Pixels from the middle of the shoulders to the middle of the hips."""
+        middle = [
+            self.joints[[JOINTS.index(f"{part}_{side}") for side in "rl"]].mean(0) for part in ("shoulder", "hip")
+        ]
+        return float(np.linalg.norm(middle[0] - middle[1]))
+
+
+@dataclass(frozen=True)
+class _Label:
+    file: Path
+    identity: str
+    group: str
+    pose: np.ndarray  # (33, 4)
+    votes: np.ndarray  # (33,) looks that agree, of ...
+    views: int
+    exact: bool
+    face: np.ndarray  # (4,)
+
+
+def load_photos(root: Path, *, split: str, groups: Sequence[str] = GROUPS) -> list[PosePhoto]:
+    """root: the folder of portraits.csv, with bodies/ in it.  Raises ValueError where it holds none of the groups."""
+    labels = [label for label in _labels(root, split) if label.group in groups]
+    if not labels:
+        raise ValueError(
+            f"{root} has no pictures of people of split {split!r}: it needs bodies/bodies.csv, bodies.npz and "
+            "portraits_pose.npz"
+        )
+    return [_photo(label) for label in labels]
+
+
+def _labels(root: Path, split: str) -> list[_Label]:
+    for name in ("bodies.csv", "bodies.npz", "portraits_pose.npz"):
+        if not (root / "bodies" / name).is_file():
+            raise ValueError(f"{root / 'bodies'} has no {name}: give the folder of portraits.csv and bodies/")
+    found = []
+    for folder, table, stored in (
+        ("bodies", "bodies/bodies.csv", "bodies.npz"),
+        ("", "portraits.csv", "portraits_pose.npz"),
+    ):
+        with open(root / table, newline="") as file:
+            rows = {row["file"]: row for row in csv.DictReader(file) if row["split"] == split}
+        with np.load(root / "bodies" / stored) as arrays:
+            known = {name: arrays[name] for name in ("files", "pose", "point_votes", "views", "exact", "face")}
+        for i, name in enumerate(map(str, known["files"])):
+            if name in rows:
+                found.append(
+                    _Label(
+                        file=root / folder / name,
+                        identity=rows[name]["identity"],
+                        group=_group(rows[name], name),
+                        pose=known["pose"][i],
+                        votes=known["point_votes"][i],
+                        views=int(known["views"][i]),
+                        exact=bool(known["exact"][i]),
+                        face=known["face"][i],
+                    )
+                )
+    return found
+
+
+def _group(row: dict[str, str], name: str) -> str:
+    if "/" in name:  # the older pictures
+        return "body" if name.startswith("body/") else "portrait"
+    if row["label"] == "exact":
+        return "render"
+    if row["synthetic"] == "1":
+        return "figure"
+    return "painting" if "painting" in row["source"] else "photo"
+
+
+def _photo(label: _Label) -> PosePhoto:
+    with Image.open(label.file) as image:
+        image = image.convert("RGB")
+    size = image.size
+    factor = min(1.0, _LONGEST_PX.get(label.group, _LONGEST_ELSE) / max(size))
+    if factor < 1:
+        image = image.resize((round(size[0] * factor), round(size[1] * factor)), Image.Resampling.BOX)
+    scale = np.array([image.width / size[0], image.height / size[1]], dtype=np.float32)
+    pose, votes = label.pose[list(MEDIAPIPE_POSE)], label.votes[list(MEDIAPIPE_POSE)]
+    weight, told, unsure = believed(pose[:, 3], votes, label.views, exact=label.exact)
+    low, high = label.face[:2] * scale, label.face[2:] * scale
+    return PosePhoto(
+        file=label.file.name
+        if label.group not in ("body", "portrait")
+        else f"{label.file.parent.name}/{label.file.name}",
+        identity=label.identity,
+        group=label.group,
+        pixels=torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous(),
+        joints=pose[:, :2] * scale - 0.5,  # labels are measured from the picture's edge
+        weight=weight,
+        told=told,
+        unsure=unsure,
+        face=np.array([*((low + high) / 2 - 0.5), (high - low).max()], dtype=np.float32),
+    )
+
+
+def believed(
+    visibility: np.ndarray, votes: np.ndarray, views: int, *, exact: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """weight, told and unsure of each joint.  visibility, votes: (J,)."""
+    seen = visibility >= _SEEN
+    if exact:  # visibility 1 seen, 0.25 hidden, 0.02 outside; the votes say whether the teacher would know
+        weight = np.where(seen, 1.0, _HIDDEN_WEIGHT)
+        unsure = ~seen & (visibility > 0.1) & (votes >= 2)
+    else:
+        share = votes / views
+        weight = np.select([share >= 0.8, share >= 0.6], [1.0, 0.5], 0.0) * np.where(seen, 1.0, _HIDDEN_WEIGHT)
+        unsure = seen & (share < 0.8)
+    return weight.astype(np.float32), seen.astype(np.float32), unsure
+
+
+def split_photos(
+    photos: Sequence[PosePhoto], *, held_out: float, seed: int
+) -> tuple[tuple[PosePhoto, ...], tuple[PosePhoto, ...]]:
+    """Photos for training, and others of other people to judge by: a share of the people of each group.
+
+    Raises ValueError where nobody is left for either.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    held: set[str] = set()
+    for group in GROUPS:
+        names = sorted({photo.identity for photo in photos if photo.group == group})
+        order = torch.randperm(len(names), generator=generator).tolist()
+        held |= {names[i] for i in order[: round(len(names) * held_out + 0.3)]}
+    training = tuple(photo for photo in photos if photo.identity not in held)
+    shown = tuple(photo for photo in photos if photo.identity in held)
+    if not training or not shown:
+        raise ValueError(
+            f"{len({photo.identity for photo in photos})} people cannot be divided into training and held-out ones: "
+            "the stage `body` needs at least two. Add pictures, or leave the stage out (preset mini-face)"
+        )
+    return training, shown
+
+
+def reduced(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """(3, h, w) uint8 at another size (height, width)."""
+    return F.interpolate(pixels[None].float(), size, mode="bilinear", antialias=True)[0].round().clamp(0, 255).byte()

@@ -1,0 +1,198 @@
+"""The pose network as a stage of the curriculum: squares of photos with known joints -> where the joints are.
+
+    loss = distance of the joints, as such and under the error that the network itself foretells (Laplace)
+           + cross-entropies of the heat maps and of which joints can be told
+
+Two rows of the curriculum use it: the first learns mostly from renders, the second mostly from real pictures, of which
+there are few (`real_share`), and at a finer size (`side_px`). Held-out numbers are of real pictures alone.
+
+Batch norm has two faces: while training it uses each batch's own statistics, in use it needs fixed ones. Those are not
+collected on the way, where they would lag behind the weights, depend on the number of processes and be part of every
+checkpoint: they are measured with the weights at hand, over a few training batches, whenever the module is asked to
+evaluate. So they follow from the weights alone, and the averaged weights get their own.
+
+Distances in the loss are in tenths of half the square. Shapes: B batch, J joints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mirrorppr_core.bodies.pose_network import CROP_PX, JOINTS, STRIDE, PoseNet, cells
+
+from ..batches import to_device
+from ..order import seed_of
+from .pose_crops import PoseBatch, plain_batch, sampled_batch
+from .pose_data import PosePhoto
+
+CALIBRATION_BATCHES, CALIBRATION_SIZE = 8, 32
+UNIT = 10.0  # distances of half the square
+_HEAT_WIDTH = 0.04  # of the wanted heat map, in the square's frame: one cell
+REAL = {"photo": 0.38, "painting": 0.12, "body": 0.24, "portrait": 0.26}  # shares among the real pictures ...
+RENDERED = {"render": 0.85, "figure": 0.15}  # ... and among the others
+_BODY = slice(5, len(JOINTS))  # joints below the face
+_DOT_PX = 2
+
+
+class Batches(Protocol):
+    def batch(self, step: int, size: int, part: int, parts: int) -> PoseBatch: ...
+
+
+@dataclass(frozen=True)
+class PoseSource:
+    """Augmented squares for training: row r of a step's batch is a function of (seed, step, r)."""
+
+    photos: tuple[PosePhoto, ...]
+    seed: int
+    real_share: float  # of the drawn squares, where there are pictures of both kinds
+    side_px: int = CROP_PX
+
+    @cached_property
+    def groups(self) -> tuple[tuple[list[PosePhoto], ...], np.ndarray]:
+        """The pictures of each group that there is, and how often each is drawn."""
+        shares = {group: self.real_share * share for group, share in REAL.items()}
+        shares |= {group: (1 - self.real_share) * share for group, share in RENDERED.items()}
+        there = {group: [photo for photo in self.photos if photo.group == group] for group in shares}
+        chances = np.array([shares[group] for group in shares if there[group]])
+        return tuple(group for group in there.values() if group), chances / chances.sum()
+
+    def batch(self, step: int, size: int, part: int, parts: int) -> PoseBatch:
+        rows = range(part * size // parts, (part + 1) * size // parts)
+        seeds = [seed_of("body", self.seed, step, row) for row in rows]
+        return sampled_batch([self._drawn(seed) for seed in seeds], self.photos, seeds, self.side_px)
+
+    def _drawn(self, seed: int) -> PosePhoto:
+        rng = np.random.default_rng([seed, 1])
+        groups, chances = self.groups
+        photos = groups[int(rng.choice(len(groups), p=chances))]
+        return photos[int(rng.integers(len(photos)))]
+
+
+@dataclass(frozen=True)
+class PlainPoseSource:
+    """Held-out photos in their tight squares, one after the other and round again."""
+
+    photos: tuple[PosePhoto, ...]
+    side_px: int = CROP_PX
+
+    def batch(self, step: int, size: int, part: int, parts: int) -> PoseBatch:
+        rows = range(step * size + part * size // parts, step * size + (part + 1) * size // parts)
+        return plain_batch([self.photos[row % len(self.photos)] for row in rows], self.side_px)
+
+
+class PoseStage(nn.Module):
+    """calibration: where the statistics of batch norm are measured, training squares of the training photos."""
+
+    def __init__(self, usual_places: Tensor, calibration: Batches, *, batches: int):
+        super().__init__()
+        self.body = PoseNet().to(memory_format=torch.channels_last)  # a quarter faster on a CPU
+        self.body.start_at(usual_places)
+        self._calibration, self._batches = calibration, batches
+
+    def forward(self, batch: PoseBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Nothing is drawn here: augmentations belong to the data."""
+        loss, distance = pose_loss(self.body, batch)
+        return loss, {"joint_error": float(distance)}
+
+    def train(self, mode: bool = True) -> PoseStage:
+        if not mode and self.training:
+            self.calibrate()
+        return super().train(mode)
+
+    @torch.no_grad()
+    def calibrate(self) -> None:
+        """Batch norm's statistics for the present weights: means over the calibration batches."""
+        norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
+        usual = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # all batches count alike
+        for step in range(self._batches):
+            batch = self._calibration.batch(step, CALIBRATION_SIZE, 0, 1)
+            self.body(to_device(batch, self.body.prior.device).pixels)
+        for norm, momentum in zip(norms, usual, strict=True):
+            norm.momentum = momentum
+
+    def statistics(self) -> dict[str, Tensor]:
+        """What the weights alone do not tell: see StageParts.completion."""
+        self.train().eval()
+        return {name: value.detach().clone() for name, value in self.named_buffers() if name in self.state_dict()}
+
+
+class PoseExaminer:
+    """See held_out.Examiner: share of the joints below the face within a tenth of the torso; sheets show the joints."""
+
+    def numbers(self, module: PoseStage, batch: PoseBatch, generator: torch.Generator) -> dict[str, float]:
+        places = module.body(batch.pixels).places
+        near = ((places - batch.places).norm(dim=-1) < 0.1 * batch.torso[:, None])[:, _BODY].float()
+        asked = ((batch.weight == 1) & (batch.told == 1) & (batch.sure == 1))[:, _BODY].float()
+        return {"pck": float((near * asked).sum() / asked.sum().clamp_min(1))}
+
+    def pictures(self, module: PoseStage, batch: PoseBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        pixels, found = batch.pixels[:, :3], module.body(batch.pixels)
+        return {
+            "portrait": pixels,
+            "true joints": dotted(pixels, batch.places, batch.told * batch.weight),
+            "found joints": dotted(pixels, found.places, found.seen > 0),
+        }
+
+    def sheet_numbers(self, batch: PoseBatch, columns: dict[str, Tensor]) -> dict[str, float]:
+        return {}
+
+
+def pose_loss(net: PoseNet, batch: PoseBatch) -> tuple[Tensor, Tensor]:
+    """What is minimised, and the mean distance of the known joints in tenths of half the square."""
+    answers = net(batch.pixels.contiguous(memory_format=torch.channels_last))
+    distance = (answers.places - batch.places).square().sum(-1).add(1e-6).sqrt() * UNIT  # (B, J)
+    count = batch.weight.sum().clamp_min(1)
+    place = (batch.weight * (distance / answers.spread.exp() + answers.spread)).sum() / count
+    straight = (batch.weight * distance).sum() / count  # also what is foretold badly must move
+    away = (
+        (cells(batch.pixels.shape[-1] // STRIDE, answers.heat).flatten(0, 1) - batch.places[:, :, None])
+        .square()
+        .sum(-1)
+    )  # (B, J, n * n)
+    wanted = (-away / (2 * _HEAT_WIDTH**2)).softmax(dim=-1)
+    heat = -(batch.weight * (wanted * answers.heat).sum(-1)).sum() / count
+    seen = F.binary_cross_entropy_with_logits(answers.seen, batch.told, batch.sure)
+    return 0.5 * place + straight + 0.4 * heat + seen, straight.detach()
+
+
+def usual_places(photos: Sequence[PosePhoto]) -> Tensor:
+    """Mean place of each joint where it is known; the middle of the square for one that never is.  (J, 2)."""
+    squares = plain_batch(photos[:: max(1, len(photos) // 200)], CROP_PX // 2)
+    known = (squares.weight > 0).float()[..., None]
+    return (squares.places * known).sum(0) / known.sum(0).clamp_min(1)
+
+
+def fingerprint(photos: Sequence[PosePhoto]) -> str:
+    """Twelve digits that change with the people, their joints or their order."""
+    digest = hashlib.sha256()
+    for photo in photos:
+        digest.update(f"{photo.file} {photo.identity} {tuple(photo.pixels.shape)}".encode())
+        for array in (photo.joints, photo.weight, photo.told, photo.unsure):
+            digest.update(array.tobytes())
+    return digest.hexdigest()[:12]
+
+
+def dotted(pixels: Tensor, places: Tensor, shown: Tensor) -> Tensor:
+    """The squares with a dot at each shown joint, red for the person's right and green for the left."""
+    marked = pixels.clone()
+    side = pixels.shape[-1]
+    centres = ((places + 1) * side / 2).long().clamp(_DOT_PX, side - 1 - _DOT_PX).tolist()
+    for row, joints in enumerate(centres):
+        for joint, (x, y) in enumerate(joints):
+            if shown[row, joint] > 0:
+                colour = (1.0, 0.0, 0.0) if JOINTS[joint].endswith("_r") else (0.0, 1.0, 0.0)
+                area = marked[row, :, y - _DOT_PX : y + _DOT_PX + 1, x - _DOT_PX : x + _DOT_PX + 1]
+                area.copy_(area.new_tensor(colour).view(3, 1, 1).expand_as(area))
+    return marked
