@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..locator_nets import Conv, Residual
+from ..faces.networks import Conv, Residual
 
 # The points of COCO-17, in our order.
 JOINTS = (

@@ -29,8 +29,8 @@ from torch import Tensor, nn
 
 from mirrorppr_core.bodies.pose_network import CROP_PX, JOINTS, STRIDE, PoseNet, cells
 
-from ..batches import to_device
-from ..order import seed_of
+from ..data.order import seed_of
+from ..runs.batches import to_device
 from .pose_crops import PoseBatch, plain_batch, sampled_batch
 from .pose_data import PosePhoto
 
