@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,10 +24,9 @@ from torch import nn
 
 from .mini import engine
 from .presets import load_preset
-from .runs.checkpoints import CheckpointError
+from .program import Parser, run
 from .runs.held_out import examine
 from .runs.loop import LoopConfig, StageParts, run_stage
-from .runs.preflight import PreflightError
 from .runs.preset import Preset
 from .runs.stage import Stage
 
@@ -118,32 +117,29 @@ def table(results: Mapping[str, Mapping[str, Mapping[str, float]]], steps: int) 
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m training.ablations", description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status."""
+    parser = Parser("ablations", __doc__)
     parser.add_argument("--run", type=Path, required=True, help="a run with encoder, backbone and extractor finished")
     parser.add_argument("--portraits", type=Path, help="the portraits of that run; none where it has drawn faces")
     parser.add_argument("--config", default="mini-face", help="preset of that run")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change one setting")
-    arguments = parser.parse_args()
-    portraits = [f"data.portraits={arguments.portraits}"] if arguments.portraits else []
-    try:
-        preset = load_preset(arguments.config, [*portraits, *arguments.set])
-        engine.check(preset, arguments.run)
-    except ValueError as error:
-        parser.error(str(error))
-    quiet = LoopConfig(seed=preset.loop.seed, validate_steps=arguments.steps, preflight_steps=0, reporters=())
+    return run(parser, _work, arguments)
+
+
+def _work(options: argparse.Namespace) -> None:
+    portraits = [f"data.portraits={options.portraits}"] if options.portraits else []
+    preset = load_preset(options.config, [*portraits, *options.set])
+    engine.check(preset, options.run)
+    quiet = LoopConfig(seed=preset.loop.seed, validate_steps=options.steps, preflight_steps=0, reporters=())
     preset, results = replace(preset, loop=quiet), {}
-    stored = arguments.run / "ablations.json"
-    for name in arguments.only:
-        try:
-            results[name] = run_variant(name, preset, arguments.run, steps=arguments.steps)
-        except (FileNotFoundError, CheckpointError, PreflightError, ValueError) as error:
-            sys.exit(f"{name}: {error}")
-        stored.write_text(json.dumps({"steps": arguments.steps, "results": results}, indent=1))
-    print(table(results, arguments.steps))
+    for name in options.only:
+        results[name] = run_variant(name, preset, options.run, steps=options.steps)
+        (options.run / "ablations.json").write_text(json.dumps({"steps": options.steps, "results": results}, indent=1))
+    print(table(results, options.steps))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,6 +12,7 @@ nothing, a reversed one must undo, another case's exemplar must do worse.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,6 @@ from torch import Tensor
 
 from mirrorppr_core.geometry.displacement import compose
 from mirrorppr_core.mini.editor import Retouched
-from mirrorppr_core.mini.pipeline import MirrorPPR
 from mirrorppr_core.operations.llw import OPERATIONS
 
 from .evaluation.benchmark_cases import (
@@ -36,7 +36,8 @@ from .evaluation.benchmark_cases import (
 )
 from .evaluation.benchmark_report import COPY_QUERY, MARGIN_PX, ROWS, CaseResult, Controls, Score, write_report
 from .evaluation.metrics import psnr, region_psnr, relative_epe, ssim
-from .evaluation.retouchers import Retoucher, try_extract, try_retouch
+from .evaluation.retouchers import Retoucher, first_cases, load_model, try_extract, try_retouch
+from .program import Parser, run
 
 
 def run_benchmark(
@@ -121,34 +122,34 @@ def _controls(
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status."""
+    parser = Parser("benchmark", __doc__)
     parser.add_argument("--portraits", type=Path, required=True, help="folder of portraits.csv and landmarks.npz")
     parser.add_argument("--cases", type=int, help="run the first N, a fair sample; all by default")
     parser.add_argument("--only", nargs="+", metavar="OPERATION", help="only cases made of these operations alone")
     parser.add_argument("--controls", type=int, default=4, help="run the controls on every N-th case")
     parser.add_argument("--weights", type=Path, help="folder of a matched set; the bundled one by default")
     parser.add_argument("--out", type=Path, help="training/BENCHMARK.md by default; none with --only")
-    arguments = parser.parse_args()
+    return run(parser, _work, arguments)
+
+
+def _work(options: argparse.Namespace) -> None:
+    if options.controls < 1:
+        raise ValueError(f"--controls {options.controls}: use 1 or more")
     config = BenchmarkConfig()
-    cases = list_cases(load_people(arguments.portraits), config)
-    if arguments.only:
-        try:
-            cases = cases_of(cases, arguments.only)
-        except ValueError as error:
-            parser.error(str(error))
-    if arguments.cases is not None:
-        if not 1 <= arguments.cases <= len(cases):
-            parser.error(f"--cases {arguments.cases}: use 1 to {len(cases)}")
-        cases = cases[: arguments.cases]
-    model = MirrorPPR.from_folder(arguments.weights) if arguments.weights else MirrorPPR.bundled()
-    results = run_benchmark(model, cases, arguments.portraits, config, control_every=arguments.controls)
+    cases = list_cases(load_people(options.portraits), config)
+    if options.only:
+        cases = cases_of(cases, options.only)
+    cases = first_cases(cases, options.cases)
+    model = load_model(options.weights)
+    results = run_benchmark(model, cases, options.portraits, config, control_every=options.controls)
     report = write_report(results, config)
     print(report)
-    out = arguments.out or (None if arguments.only else Path("training/BENCHMARK.md"))
+    out = options.out or (None if options.only else Path("training/BENCHMARK.md"))
     if out:
         out.write_text(report)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -17,36 +17,37 @@ perfect, 1 is doing nothing. Means come with 95 % intervals from bootstrap resam
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from mirrorppr_core.mini.pipeline import MirrorPPR
-
 from .body.benchmark import BodyBenchmarkConfig, build_case, list_cases, load_bodies, score_case, write_report
+from .evaluation.retouchers import first_cases, load_model
+from .program import Parser, run
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status."""
+    parser = Parser("body_benchmark", __doc__)
     parser.add_argument("--portraits", type=Path, required=True, help="folder of portraits.csv and landmarks.npz")
     parser.add_argument("--cases", type=int, help="run the first N, a fair sample; all by default")
     parser.add_argument("--weights", type=Path, help="folder of a matched set; the bundled one by default")
     parser.add_argument("--out", type=Path, help="where to write the table; printed only by default")
-    arguments = parser.parse_args()
+    return run(parser, _work, arguments)
+
+
+def _work(options: argparse.Namespace) -> None:
     config = BodyBenchmarkConfig()
-    cases = list_cases(load_bodies(arguments.portraits), config)
-    if arguments.cases is not None:
-        if not 1 <= arguments.cases <= len(cases):
-            parser.error(f"--cases {arguments.cases}: use 1 to {len(cases)}")
-        cases = cases[: arguments.cases]
-    model = MirrorPPR.from_folder(arguments.weights) if arguments.weights else MirrorPPR.bundled()
-    scores = []
+    cases = first_cases(list_cases(load_bodies(options.portraits), config), options.cases)
+    model, scores = load_model(options.weights), []
     for number, case in enumerate(cases, start=1):
-        scores.append(score_case(model, case, build_case(case, arguments.portraits, config)))
+        scores.append(score_case(model, case, build_case(case, options.portraits, config)))
         print(f"{number}/{len(cases)} {case.label}: relEPE {scores[-1].relative_epe:.2f}", flush=True)
     report = write_report(scores, config)
-    if arguments.out:
-        arguments.out.write_text(report)
+    if options.out:
+        options.out.write_text(report)
     print(report)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from mirrorppr_core.photo_files import prepare_folder
 from .data.landmark_sources import NpzLandmarks
 from .data.landmarks import Landmarks
 from .data.picture_files import read_picture
+from .program import Parser, run
 
 STRENGTHS = (-100, -50, 0, 50, 100)
 CELL_PX = 256
@@ -52,26 +54,20 @@ def draw_row(image: Tensor, mesh: Tensor, pose: Tensor | None, name: str) -> Ima
     return row
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.contact_sheet",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("contact_sheet", __doc__)
     parser.add_argument("--portraits", type=Path, required=True, help="folder with landmarks.npz and its pictures")
     parser.add_argument("--out", type=Path, required=True, help="the PNG to write")
-    parser.add_argument("--operations", nargs="+", default=list(OPERATIONS), help="default: all 27")
+    parser.add_argument("--operations", nargs="+", default=list(OPERATIONS), help="default: all")
     parser.add_argument("--num", type=int, default=3, help="portraits per operation")
-    options = parser.parse_args(arguments)
-    try:
-        sheet = draw_sheet(options.portraits, options.operations, options.num, out=options.out)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run(parser, _work, arguments)
+
+
+def _work(options: argparse.Namespace) -> None:
+    sheet = draw_sheet(options.portraits, options.operations, options.num, out=options.out)
     sheet.save(options.out)
     print(f"{options.out}: {sheet.height // (CELL_PX + CAPTION_PX)} rows, {sheet.width}x{sheet.height}")
-    return 0
 
 
 def draw_sheet(portraits: Path, operations: list[str], num: int, *, out: Path) -> Image.Image:

@@ -27,6 +27,7 @@ from .evaluation.outputs import COPY_QUERY, PUBLISHED_PATTERN, Tool, evaluate, l
 from .evaluation.perceptual import LearnedMeasures, load_identity, load_lpips
 from .evaluation.report import Evaluation, to_json, to_markdown
 from .evaluation.sheet import draw_sheet, worst_cases
+from .program import Parser, run
 from .released.formats import RESOLUTIONS
 
 ENGINES = ("mini", "copied", "qwen")  # copied: Mini without its network, the exemplar's motion as it is
@@ -46,8 +47,14 @@ def named_folders(texts: Sequence[str]) -> list[Tool]:
     return tools
 
 
-def run(options: argparse.Namespace) -> int:
+def _work(options: argparse.Namespace) -> int:
     """Returns the exit status. Raises ValueError, OSError or ImportError before any scoring."""
+    if options.worst and options.official:
+        raise ValueError("--worst ranks by relEPE, which --official leaves out: drop one of them")
+    if options.controls < 0 or (options.controls and not options.engine):
+        raise ValueError(f"--controls {options.controls}: 0 or more, and only with --engine")
+    if options.engine != "qwen" and (options.base or options.generated):
+        raise ValueError("--base and --generated are the Qwen engine's: add --engine qwen")
     tools = named_folders(options.outputs)
     cases = load_cases(options.dataset, resolution=options.resolution, operations=options.operations)
     learned = LearnedMeasures(
@@ -95,10 +102,9 @@ def _engine(options: argparse.Namespace) -> Retouch:
     return mini_retouch(model, RetouchConfig(refine=options.engine == "mini", face="largest"))
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status."""
+    parser = Parser("evaluate", __doc__)
     parser.add_argument("--dataset", type=Path, required=True, help="dataset.json; its folder is the root of its paths")
     parser.add_argument("--outputs", nargs="+", required=True, metavar="[NAME=]FOLDER", help="one for each tool")
     parser.add_argument(
@@ -131,18 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--markdown", type=Path, help="Markdown to write")
     parser.add_argument("--worst", type=Path, help="folder for a picture of each tool's worst cases")
     parser.add_argument("--num-worst", type=int, default=12)
-    options = parser.parse_args(arguments)
-    if options.worst and options.official:
-        parser.error("--worst ranks by relEPE, which --official leaves out: drop one of them")
-    if options.controls < 0 or (options.controls and not options.engine):
-        parser.error(f"--controls {options.controls}: 0 or more, and only with --engine")
-    if options.engine != "qwen" and (options.base or options.generated):
-        parser.error("--base and --generated are the Qwen engine's: add --engine qwen")
-    try:
-        return run(options)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run(parser, _work, arguments)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from mirrorppr_core.faces.locator import Locator
 from mirrorppr_core.mini.files import bundled_set
 
 from .body.data import BodyPhoto, load_body_photos, plain_batch
+from .program import Parser, run
 
 _AT_ONCE = 16
 
@@ -46,24 +48,18 @@ def evaluate(net: BodyNet, photos: list[BodyPhoto]) -> list[str]:
     return lines
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.evaluate_body",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("evaluate_body", __doc__)
     parser.add_argument("--portraits", type=Path, required=True, help="folder of portraits.csv and landmarks.npz")
     parser.add_argument("--weights", type=Path, default=bundled_set() / "body.safetensors")
-    options = parser.parse_args(arguments)
-    try:
-        net = load_body_net(options.weights)
-        mean_face = Locator.from_file(bundled_set() / "locator.safetensors").mean_face
-        print("\n".join(evaluate(net, load_body_photos(options.portraits, None, mean_face, split="eval"))))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run(parser, _work, arguments)
+
+
+def _work(options: argparse.Namespace) -> None:
+    net = load_body_net(options.weights)
+    mean_face = Locator.from_file(bundled_set() / "locator.safetensors").mean_face
+    print("\n".join(evaluate(net, load_body_photos(options.portraits, None, mean_face, split="eval"))))
 
 
 if __name__ == "__main__":

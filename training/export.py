@@ -14,6 +14,8 @@ import argparse
 import hashlib
 import json
 import shutil
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,6 +27,7 @@ from mirrorppr_core.mini.files import bundled_set, file_sha256, load_connector, 
 from mirrorppr_core.networks.config import ModelConfig, set_hash
 
 from .body.stage import save_trained
+from .program import Parser, run
 
 _SOURCES = {  # part -> (stages that trained it, later ones replace earlier ones; prefix of its tensors there)
     "mae": (("encoder",), "mae."),
@@ -102,20 +105,21 @@ def config_of(run: Path) -> ModelConfig:
     return ModelConfig.from_json(json.dumps(json.loads(stored.read_text())["model"]))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m training.export", description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status."""
+    parser = Parser("export", __doc__)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--locator", type=Path, default=bundled_set() / "locator.safetensors")
     parser.add_argument("--body", type=Path, help="a body network's file, instead of the run's own")
     parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    try:
-        hash_ = export(arguments.run, arguments.locator, arguments.out, config_of(arguments.run), arguments.body)
-    except (FileNotFoundError, ValueError) as error:
-        parser.error(str(error))
-    total = sum(f.stat().st_size for f in arguments.out.glob("*.safetensors"))
-    print(f"set {hash_} in {arguments.out}, {total / 1e6:.1f} MB")
+    return run(parser, _work, arguments)
+
+
+def _work(options: argparse.Namespace) -> None:
+    hash_ = export(options.run, options.locator, options.out, config_of(options.run), options.body)
+    total = sum(f.stat().st_size for f in options.out.glob("*.safetensors"))
+    print(f"set {hash_} in {options.out}, {total / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

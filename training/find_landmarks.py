@@ -32,6 +32,7 @@ from mirrorppr_core.photo_files import prepare_folder
 from .data.landmark_sources import KINDS, landmark_source
 from .data.landmarks import NUM_POSE, Landmarks
 from .data.portrait_folder import TABLE, PortraitFolder, Skipped
+from .program import Parser, run
 
 SAVE_EVERY = 100  # pictures
 _ABOUT = "about.json"
@@ -141,9 +142,9 @@ def _or_nan(points: Tensor | None, shape: tuple[int, int]) -> np.ndarray:
     return from_edge
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m training.find_landmarks", description=__doc__.splitlines()[0])
+    parser = Parser("find_landmarks", __doc__)
     parser.add_argument(
         "--portraits", type=Path, required=True, help="folder of pictures, with or without portraits.csv"
     )
@@ -153,31 +154,29 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--split", help="only portraits of this split")
     parser.add_argument("--min-side", type=int, default=MIN_SIDE, help=f"skip smaller pictures; default {MIN_SIDE} px")
     parser.add_argument("--out", type=Path, required=True, help="the npz to write")
-    options = parser.parse_args(arguments)
+    return run(parser, _work, arguments)
+
+
+def _work(options: argparse.Namespace) -> None:
+    if options.out.suffix != ".npz":
+        raise ValueError(f"--out {options.out}: give it a name that ends in .npz")
+    source = landmark_source(options.landmarks, face_model=options.face_model, pose_model=options.pose_model)
+    folder = PortraitFolder(options.portraits, source, split=options.split, min_side=options.min_side)
+    if folder.num_unlisted:
+        print(f"{folder.num_unlisted} pictures are not in {TABLE} and are not read")
+    prepare_folder(options.out.parent)
+    scratch = options.out.with_name(f".{options.out.stem}.begun")
     try:
-        if options.out.suffix != ".npz":
-            raise ValueError(f"--out {options.out}: give it a name that ends in .npz")
-        source = landmark_source(options.landmarks, face_model=options.face_model, pose_model=options.pose_model)
-        folder = PortraitFolder(options.portraits, source, split=options.split, min_side=options.min_side)
-        if folder.num_unlisted:
-            print(f"{folder.num_unlisted} pictures are not in {TABLE} and are not read")
-        prepare_folder(options.out.parent)
-        scratch = options.out.with_name(f".{options.out.stem}.begun")
         found = find_landmarks(folder, scratch)
-        if len(found.files):
-            save_landmarks(options.out, found)
-        shutil.rmtree(scratch)
-        skipped = ", ".join(f"{count} {reason}" for reason, count in sorted(Counter(found.skipped.tolist()).items()))
-        if not len(found.files):
-            raise ValueError(f"no portrait in {options.portraits} can be used: {skipped}")
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
-        print("stopped; the same command continues", file=sys.stderr)
-        return 130
+        raise KeyboardInterrupt("stopped; the same command continues") from None
+    if len(found.files):
+        save_landmarks(options.out, found)
+    shutil.rmtree(scratch)
+    skipped = ", ".join(f"{count} {reason}" for reason, count in sorted(Counter(found.skipped.tolist()).items()))
+    if not len(found.files):
+        raise ValueError(f"no portrait in {options.portraits} can be used: {skipped}")
     print(f"{options.out}: landmarks of {len(found.files)} portraits from {source.name}; skipped: {skipped or 'none'}")
-    return 0
 
 
 if __name__ == "__main__":

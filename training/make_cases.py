@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -29,6 +31,7 @@ from mirrorppr_core.photo_files import Photo, prepare_folder, write_png
 
 from .data.landmark_sources import KINDS, landmark_source
 from .data.portrait_folder import Portrait, PortraitFolder
+from .program import Parser, run
 from .recipes.recipe import GROUPS, Recipe, Step, folds, operations_for, operations_named, recipe_displacement
 
 _MAX_DRAWS = 300
@@ -162,8 +165,9 @@ def _write(path: Path, image: Tensor) -> None:
     write_png(path, Photo((image * 255).round().byte(), None))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status."""
+    parser = Parser("make_cases", __doc__)
     parser.add_argument("--portraits", type=Path, required=True, help="folder of pictures; portraits.csv is optional")
     parser.add_argument("--out", type=Path, required=True, help="folder for dataset.json and images/")
     parser.add_argument("--landmarks", default="mini", help=f"where they come from: {', '.join(KINDS)}")
@@ -171,17 +175,15 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=CasesConfig.num_cases)
     parser.add_argument("--operations", default="simulated", help=f"{', '.join(GROUPS)}, or names with commas")
     parser.add_argument("--seed", type=int, default=CasesConfig.seed)
-    options = parser.parse_args()
-    try:
-        config = CasesConfig(
-            num_cases=options.cases, operations=operations_named(options.operations), seed=options.seed
-        )
-        folder = PortraitFolder(options.portraits, landmark_source(options.landmarks), split=options.split)
-        rows = make_cases(folder, options.out, config)
-    except (ValueError, OSError, ImportError) as error:
-        parser.exit(2, f"error: {error}\n")
+    return run(parser, _work, arguments)
+
+
+def _work(options: argparse.Namespace) -> None:
+    config = CasesConfig(num_cases=options.cases, operations=operations_named(options.operations), seed=options.seed)
+    folder = PortraitFolder(options.portraits, landmark_source(options.landmarks), split=options.split)
+    rows = make_cases(folder, options.out, config)
     print(f"{options.out / 'dataset.json'}: {len(rows)} cases")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

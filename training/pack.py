@@ -11,10 +11,14 @@ from __future__ import annotations
 
 import argparse
 import csv
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from .program import Parser, run
 
 _BODY = "body/"
 
@@ -69,20 +73,21 @@ def _by_file(stored: np.lib.npyio.NpzFile, files: str, values: str) -> dict[str,
     return dict(zip((str(file) for file in stored[files]), stored[values], strict=True))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m training.pack", description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status."""
+    parser = Parser("pack", __doc__)
     parser.add_argument("--portraits", type=Path, required=True, help="folder with portraits.csv and landmarks.npz")
     parser.add_argument("--out", type=Path, required=True, help="new folder")
     parser.add_argument("--side", type=int, default=288, help="pixels of the longer side")
     parser.add_argument("--quality", type=int, default=80, help="of the JPEG files")
-    arguments = parser.parse_args()
-    try:
-        count = pack(arguments.portraits, arguments.out, side=arguments.side, quality=arguments.quality)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"pack: {error}") from None
-    total = sum(f.stat().st_size for f in arguments.out.rglob("*") if f.is_file())
-    print(f"{count} portraits in {arguments.out}, {total / 1e6:.1f} MB")
+    return run(parser, _work, arguments)
+
+
+def _work(options: argparse.Namespace) -> None:
+    count = pack(options.portraits, options.out, side=options.side, quality=options.quality)
+    total = sum(f.stat().st_size for f in options.out.rglob("*") if f.is_file())
+    print(f"{count} portraits in {options.out}, {total / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -14,14 +14,18 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .presets import load_preset
+from .program import Parser, run
 from .qwen.encoders import _BASE_KEY, CachedEncoder, Encoder, base_identity, load_encoder, picture_key
+from .qwen.sources import pictures_to_encode
 
 PICTURES_PER_SHARD = 256
 
@@ -72,35 +76,31 @@ def _write(pending: dict[str, Tensor], folder: Path, part: int, number: int, bas
     return number + 1
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.qwen_cache", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status."""
+    parser = Parser("qwen_cache", __doc__)
     parser.add_argument("--config", required=True, help="the preset that will train from this cache, or its YAML file")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="as for training.train")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--part", type=int, default=0, help="which part of the samples, from 0")
     parser.add_argument("--parts", type=int, default=1, help="processes or machines that fill the cache together")
-    arguments = parser.parse_args()
-    from .presets import load_preset
-    from .qwen.sources import pictures_to_encode
+    return run(parser, _work, arguments)
 
-    try:
-        preset = load_preset(arguments.config, arguments.set)
-        if not preset.data.cache or not preset.data.base:
-            raise ValueError("set data.base (the model) and data.cache (the folder to fill)")
-        base = Path(preset.data.base)
-        new = encode_missing(
-            load_encoder(base, device=arguments.device),
-            pictures_to_encode(preset, part=arguments.part, parts=arguments.parts),
-            Path(preset.data.cache),
-            base=base_identity(base),
-            part=arguments.part,
-        )
-    except (ValueError, OSError) as error:
-        parser.exit(2, f"{type(error).__name__}: {error}\n")
+
+def _work(options: argparse.Namespace) -> None:
+    preset = load_preset(options.config, options.set)
+    if preset.engine != "qwen" or not preset.data.cache or not preset.data.base:
+        raise ValueError("name a Qwen preset, and set data.base (the model) and data.cache (the folder to fill)")
+    base = Path(preset.data.base)
+    new = encode_missing(
+        load_encoder(base, device=options.device),
+        pictures_to_encode(preset, part=options.part, parts=options.parts),
+        Path(preset.data.cache),
+        base=base_identity(base),
+        part=options.part,
+    )
     print(f"{new} pictures encoded, {len(CachedEncoder(Path(preset.data.cache)))} in {preset.data.cache}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -19,6 +19,8 @@ import hashlib
 import json
 import re
 import shutil
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +34,7 @@ from mirrorppr_core.qwen.files import CONFIG_KEY, SLOTS, QwenSet, expected_tenso
 from mirrorppr_core.qwen.fingerprints import KNOWN, fingerprint
 from mirrorppr_core.qwen.lora_files import read_lora
 
+from .program import Parser, run
 from .qwen.config import QwenTrainConfig
 
 FORMATS = ("ours", "released")
@@ -201,34 +204,33 @@ def newest_joint(run: Path) -> Path:
     return found[-1]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.qwen_export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status."""
+    parser = Parser("qwen_export", __doc__)
     parser.add_argument("--run", type=Path, required=True, help="folder of training.train")
     parser.add_argument("--stage", default="", help="result to export, e.g. joint; default: the newest joint stage")
     parser.add_argument("--mae", type=Path, required=True, help="the MAE file that the run was trained with")
     parser.add_argument("--out", type=Path, required=True, help="folder to write the set into")
     parser.add_argument("--format", choices=FORMATS, default="ours")
     parser.add_argument("--dtype", choices=DTYPES, default="bfloat16")
-    arguments = parser.parse_args()
-    try:
-        result = arguments.run / f"{arguments.stage}.safetensors" if arguments.stage else newest_joint(arguments.run)
-        if not result.is_file():
-            raise FileNotFoundError(f"{result} does not exist: train that stage first")
-        done = export(
-            result,
-            trained_config(result),
-            mae=arguments.mae,
-            out=arguments.out,
-            form=arguments.format,
-            dtype=DTYPES[arguments.dtype],
-        )
-    except (ValueError, OSError) as error:
-        parser.exit(2, f"{type(error).__name__}: {error}\n")
+    return run(parser, _work, arguments)
+
+
+def _work(options: argparse.Namespace) -> None:
+    result = options.run / f"{options.stage}.safetensors" if options.stage else newest_joint(options.run)
+    if not result.is_file():
+        raise FileNotFoundError(f"{result} does not exist: train that stage first")
+    done = export(
+        result,
+        trained_config(result),
+        mae=options.mae,
+        out=options.out,
+        form=options.format,
+        dtype=DTYPES[options.dtype],
+    )
     size = sum(file.stat().st_size for file in done.folder.rglob("*.safetensors"))
     print(f"set {done.set_hash} in {done.folder}: {done.num_lora_layers} LoRA layers, {size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

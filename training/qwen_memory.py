@@ -11,6 +11,8 @@ hand to hold it against.
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,6 +22,7 @@ from mirrorppr_core.networks.connector import Connector
 from mirrorppr_core.qwen.conditioning import VL_CELL, vl_size
 from mirrorppr_core.qwen.networks import OfficialMAE, OfficialRFormer
 
+from .program import Parser, run
 from .qwen.base import add_lora
 from .qwen.config import QWEN_FACE, QWEN_PRO, STORAGES, QwenTrainConfig
 
@@ -87,7 +90,7 @@ def estimate(
     grid = query[0] // 16, query[1] // 16
     num_image = 2 * grid[0] * grid[1]
 
-    def run() -> Tensor:
+    def forward() -> Tensor:
         made = {"device": "meta", "dtype": torch.bfloat16}
         return dit(
             hidden_states=torch.empty(batch, num_image, dit.config.in_channels, **made),
@@ -98,7 +101,7 @@ def estimate(
         )[0]
 
     # The last block keeps less than the others, so two blocks are a little less than twice the first.
-    at_work = kept_bytes(run, longest=num_image + num_text) / 2
+    at_work = kept_bytes(forward, longest=num_image + num_text) / 2
     patches = [(side // config.model.mae.patch) for side in exemplar]
     features = torch.empty(batch, 1 + patches[0] * patches[1], config.model.mae.width, device="meta").bfloat16()
     reading = kept_bytes(
@@ -126,8 +129,8 @@ def count(module: nn.Module, *, trained: bool = False) -> int:
     return sum(p.numel() for p in module.parameters() if p.requires_grad or not trained)
 
 
-def kept_bytes(run, *, longest: int) -> int:
-    """Bytes that autograd keeps of run()'s forward pass, parameters and attention matrices aside.
+def kept_bytes(forward, *, longest: int) -> int:
+    """Bytes that autograd keeps of this forward pass, parameters and attention matrices aside.
 
     longest: tokens of the longest sequence; a tensor with that many rows and columns is an attention matrix.
     """
@@ -139,27 +142,33 @@ def kept_bytes(run, *, longest: int) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        result = run()
+        result = forward()
     size = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
     del result
     return size
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m training.qwen_memory", description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status."""
+    parser = Parser("qwen_memory", __doc__)
     parser.add_argument("--kind", choices=("face", "pro"), default="face")
     parser.add_argument("--height", type=int, help="of query and exemplar; default 1024, or 1536 for pro")
     parser.add_argument("--width", type=int, help="default 1024, or 1440 for pro")
     parser.add_argument("--batch", type=int, default=1, help="pairs of one forward pass")
     parser.add_argument("--storage", choices=STORAGES, default="bfloat16")
-    arguments = parser.parse_args()
-    config = replace(QWEN_FACE if arguments.kind == "face" else QWEN_PRO, storage=arguments.storage)
-    usual = (1024, 1024) if arguments.kind == "face" else (1536, 1440)
-    query = (arguments.height or usual[0], arguments.width or usual[1])
+    return run(parser, _work, arguments)
+
+
+def _work(options: argparse.Namespace) -> None:
+    config = replace(QWEN_FACE if options.kind == "face" else QWEN_PRO, storage=options.storage)
+    usual = (1024, 1024) if options.kind == "face" else (1536, 1440)
+    query = (options.height or usual[0], options.width or usual[1])
+    if options.batch < 1 or min(query) < 32:
+        raise ValueError(f"{options.batch} pairs of {query[0]}x{query[1]} px: use 1 or more, of 32 px or more")
     side = config.model.side_px
-    exemplar = (side, side) if arguments.kind == "face" else query
-    print(estimate(config, query=query, exemplar=exemplar, batch=arguments.batch))
+    exemplar = (side, side) if options.kind == "face" else query
+    print(estimate(config, query=query, exemplar=exemplar, batch=options.batch))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

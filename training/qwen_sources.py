@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 
 from .presets import load_preset
+from .program import Parser, run
 from .qwen.pairs import with_partner
 from .qwen.sources import _stored, pairs_of
 from .runs.preset import Preset
@@ -39,27 +41,19 @@ def described(preset: Preset) -> list[str]:
     return lines
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m training.qwen_sources",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("qwen_sources", __doc__)
     parser.add_argument("--config", required=True, help="a Qwen preset, or its YAML file")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="as for training.train")
-    options = parser.parse_args(arguments)
-    try:
-        preset = load_preset(options.config, options.set)
-        if preset.engine != "qwen" or preset.data.source == "online" or not preset.data.pairs:
-            raise ValueError(
-                "name a Qwen preset and set data.source to shards or released, and data.pairs to the folder"
-            )
-        print("\n".join(described(preset)))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run(parser, _work, arguments)
+
+
+def _work(options: argparse.Namespace) -> None:
+    preset = load_preset(options.config, options.set)
+    if preset.engine != "qwen" or preset.data.source == "online" or not preset.data.pairs:
+        raise ValueError("name a Qwen preset and set data.source to shards or released, and data.pairs to the folder")
+    print("\n".join(described(preset)))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ unchanged, relEPE 1, and is counted.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,6 @@ import torch
 from torch import Tensor
 
 from mirrorppr_core.mini.operation import Operation
-from mirrorppr_core.mini.pipeline import MirrorPPR
 
 from .evaluation.benchmark_cases import (
     BenchmarkConfig,
@@ -34,7 +34,8 @@ from .evaluation.benchmark_report import COPIED_MOTION, MINI, ROWS
 from .evaluation.disturbances import COMBINED, SINGLE, Disturbance
 from .evaluation.intervals import Interval, mean_interval
 from .evaluation.metrics import relative_epe
-from .evaluation.retouchers import Retoucher, try_extract, try_retouch
+from .evaluation.retouchers import Retoucher, first_cases, load_model, try_extract, try_retouch
+from .program import Parser, run
 
 BAR = 0.1  # what a single disturbance may add to relEPE
 QUERY, EXEMPLAR = "query", "exemplar"
@@ -175,25 +176,26 @@ def _costliest(results: Sequence[Measured], num: int = 10) -> list[str]:
     return lines
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status."""
+    parser = Parser("robustness", __doc__)
     parser.add_argument("--portraits", type=Path, required=True, help="folder of portraits.csv and landmarks.npz")
     parser.add_argument("--cases", type=int, default=64, help="the first N of Benchmark P, a fair sample")
     parser.add_argument("--weights", type=Path, help="folder of a matched set; the bundled one by default")
     parser.add_argument("--out", type=Path, help="Markdown file to write the tables to")
-    arguments = parser.parse_args()
+    return run(parser, _work, arguments)
+
+
+def _work(options: argparse.Namespace) -> None:
     config = BenchmarkConfig()
-    cases = list_cases(load_people(arguments.portraits), config)
-    if not 1 <= arguments.cases <= len(cases):
-        parser.error(f"--cases {arguments.cases}: use 1 to {len(cases)}")
+    cases = first_cases(list_cases(load_people(options.portraits), config), options.cases)
     disturbances = (*SINGLE, *COMBINED)
-    model = MirrorPPR.from_folder(arguments.weights) if arguments.weights else MirrorPPR.bundled()
-    results = measure(model, cases[: arguments.cases], arguments.portraits, disturbances, config)
+    results = measure(load_model(options.weights), cases, options.portraits, disturbances, config)
     report = write_report(results, disturbances)
     print(report)
-    if arguments.out:
-        arguments.out.write_text(report)
+    if options.out:
+        options.out.write_text(report)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

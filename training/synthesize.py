@@ -16,12 +16,13 @@ import argparse
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from mirrorppr_core.photo_files import prepare_folder
 
+from .program import Parser, run
 from .recipes.recipe import GROUPS, MODES, operations_named
 from .shards.folder import check_manifest, is_complete, make_shard, missing_shards, write_manifest, write_summary
 from .shards.pair_maker import PairMaker, Tally
@@ -33,20 +34,12 @@ _PROBED = 4  # pairs made before the work begins, to see how large one is
 _ROOM = 1.02  # free space asked for, over what the probed pairs predict
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status."""
-    options = _parser().parse_args(arguments)
-    try:
-        return _run(options)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command continues after the shards that are done", file=sys.stderr)
-        return 130
+    return run(_parser(), _work, arguments)
 
 
-def _run(options: argparse.Namespace) -> int:
+def _work(options: argparse.Namespace) -> None:
     spec, out, only = _spec(options), options.out.absolute(), options.shard_id
     if options.workers < 1:
         raise ValueError(f"--workers {options.workers}: use 1 or more")
@@ -71,14 +64,17 @@ def _run(options: argparse.Namespace) -> int:
         _check_room(maker, numbers, out)
         if not begun:
             write_manifest(out, expected)
-        _work(spec, out, numbers, _answers(options, partial(make_shard, spec, out), numbers))
+        try:
+            _make(spec, out, numbers, _answers(options, partial(make_shard, spec, out), numbers))
+        except KeyboardInterrupt:
+            text = "stopped; the same command continues after the shards that are done"
+            raise KeyboardInterrupt(text) from None
     else:
         print("nothing to make: done before" if only is None else f"shard {only} is done", flush=True)
     if only is None:
         remove_leftovers(out)  # of workers that died while the others went on
     if is_complete(spec, out):
         _tell(write_summary(spec, out), out)
-    return 0
 
 
 def _answers(options: argparse.Namespace, task: partial, numbers: list[int]) -> Iterator[dict]:
@@ -105,7 +101,7 @@ def _check_room(maker: PairMaker, numbers: list[int], out: Path) -> None:
         )
 
 
-def _work(spec: DatasetSpec, out: Path, numbers: list[int], answers: Iterator[dict]) -> None:
+def _make(spec: DatasetSpec, out: Path, numbers: list[int], answers: Iterator[dict]) -> None:
     pairs = sum(len(spec.indices(number)) for number in numbers)
     print(f"{out}: {len(numbers)} of {spec.num_shards} shards to make, {pairs} pairs", flush=True)
     began, made = time.monotonic(), 0
@@ -168,15 +164,9 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     defaults = DatasetSpec.__dataclass_fields__
-    about = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog="python -m training.synthesize",
-        description=about[0],
-        epilog=about[2],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("synthesize", __doc__)
     add = parser.add_argument
 
     def add_number(flag: str, name: str, text: str) -> None:

@@ -22,11 +22,12 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from .presets import PRESETS, load_preset
+from .program import Parser, run
 from .runs.preset import ENGINES, Preset, plain
 
 
@@ -131,10 +132,9 @@ def stop_on_signal() -> Callable[[], bool]:
     return lambda: bool(asked)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status."""
+    parser = Parser("train", __doc__)
     parser.add_argument("--config", help=f"a YAML file, or one of {', '.join(PRESETS)}")
     parser.add_argument("--run", type=Path, help="folder for checkpoints and results")
     parser.add_argument("--portraits", type=Path, help="short for --set data.portraits=DIR")
@@ -148,37 +148,30 @@ def main() -> None:
     parser.add_argument("--accept-changes", action="store_true", help="continue a checkpoint under other settings")
     parser.add_argument("--print-hash", action="store_true", help="print the sha256 of each stage's weights at the end")
     parser.add_argument("--list", action="store_true", help="show presets and their stages, and end")
-    arguments = parser.parse_args()
-    if arguments.list:
+    return run(parser, _work, arguments)
+
+
+def _work(options: argparse.Namespace) -> None:
+    if options.list:
         print("\n".join(describe_presets()))
         return
-    if not arguments.config or not arguments.run:
-        parser.error("--config and --run are needed (or --list)")
-    short = {"data.portraits": arguments.portraits, "data.locator": arguments.locator, "loop.seed": arguments.seed}
+    if not options.config or not options.run:
+        raise ValueError("--config and --run are needed (or --list)")
+    short = {"data.portraits": options.portraits, "data.locator": options.locator, "loop.seed": options.seed}
     changes = [f"{name}={value}" for name, value in short.items() if value is not None]
-    try:
-        preset = load_preset(arguments.config, [*changes, *arguments.set])
-        if arguments.steps:
-            preset = replace(preset, stages=tuple(replace(s, steps=arguments.steps) for s in preset.stages))
-    except ValueError as error:
-        parser.error(str(error))
-    from .runs.checkpoints import CheckpointError
-    from .runs.loop import Stopped
-    from .runs.preflight import PreflightError
-
-    try:
-        results = train(
-            preset,
-            arguments.run,
-            only=arguments.stage,
-            device=arguments.device,
-            threads=arguments.threads,
-            accept_changes=arguments.accept_changes,
-            asked_to_stop=stop_on_signal(),
-        )
-    except (ValueError, FileNotFoundError, PreflightError, CheckpointError, FloatingPointError, Stopped) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-    if arguments.print_hash and int(os.environ.get("RANK", "0")) == 0:
+    preset = load_preset(options.config, [*changes, *options.set])
+    if options.steps:
+        preset = replace(preset, stages=tuple(replace(s, steps=options.steps) for s in preset.stages))
+    results = train(
+        preset,
+        options.run,
+        only=options.stage,
+        device=options.device,
+        threads=options.threads,
+        accept_changes=options.accept_changes,
+        asked_to_stop=stop_on_signal(),
+    )
+    if options.print_hash and int(os.environ.get("RANK", "0")) == 0:
         for result in results:
             print(f"{result.stem} {weights_hash(result)}")
 
@@ -197,4 +190,4 @@ def describe_presets() -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -15,8 +15,9 @@ import argparse
 import copy
 import json
 import math
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from mirrorppr_core.geometry.similarity import fit_similarity
 from .locator.data import CROP_PX, STAGE_1, STAGE_2, FaceCrops, cut_faces, landmark_batch, mean_mesh, read_portraits
 from .locator.finder_data import finder_batch, finder_error, load_photos
 from .locator.scores import evaluate
+from .program import Parser, run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,8 +228,9 @@ def _train_finder(portraits: Path, mean_face: Tensor, schedule: Schedule, *, see
     return train(Finder(), loss_of, schedule, seed=seed, folder=folder)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit status."""
+    parser = Parser("train_locator", __doc__)
     parser.add_argument("--portraits", type=Path, required=True, help="folder with portraits.csv and landmarks.npz")
     parser.add_argument("--out", type=Path, help="safetensors file to write")
     parser.add_argument("--minutes", type=float, help="wall time for all three; default: the fixed numbers of samples")
@@ -235,15 +238,18 @@ def main() -> None:
     parser.add_argument("--resume", type=Path, help="folder that keeps the progress; give it again to go on")
     parser.add_argument("--evaluate", action="store_true", help="measure --weights on the split eval instead")
     parser.add_argument("--weights", type=Path, help="safetensors file to measure")
-    options = parser.parse_args()
+    return run(parser, _work, arguments)
+
+
+def _work(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)  # these networks are too small to gain from more
     if options.evaluate:
         if options.weights is None:
-            parser.error("--evaluate needs --weights FILE")
+            raise ValueError("--evaluate needs --weights FILE")
         print(evaluate(Locator.from_file(options.weights), options.portraits))
         return
     if options.out is None:
-        parser.error("training needs --out FILE; to measure a trained locator give --evaluate --weights FILE")
+        raise ValueError("training needs --out FILE; to measure a trained locator give --evaluate --weights FILE")
     schedules = SCHEDULES
     if options.minutes is not None:
         total = sum(SHARES)
@@ -260,4 +266,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from mirrorppr_core.exemplar import Exemplar
 from mirrorppr_core.mini.editor import RetouchConfig, Retouched
 from mirrorppr_core.mini.operation import Operation
+from mirrorppr_core.mini.pipeline import MirrorPPR
 
 from .benchmark_report import MINI
 
@@ -42,3 +44,15 @@ def try_retouch(
     except ValueError as error:
         return None, time.perf_counter() - started, f"query: {error}"
     return result, time.perf_counter() - started, ""
+
+
+def load_model(weights: Path | None) -> MirrorPPR:
+    """The set in that folder, or the bundled one."""
+    return MirrorPPR.from_folder(weights) if weights else MirrorPPR.bundled()
+
+
+def first_cases(cases: list, num: int | None) -> list:
+    """The first `num` of a shuffled list, a fair sample of it; all where none is given."""
+    if num is not None and not 1 <= num <= len(cases):
+        raise ValueError(f"--cases {num}: use 1 to {len(cases)}")
+    return cases[:num]

@@ -27,7 +27,7 @@ _FILES = ("weights", "average", "optimizer")
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(ValueError):
     """A checkpoint could not be written, read or used. The message says what to do."""
 
 

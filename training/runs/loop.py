@@ -92,8 +92,8 @@ class StageParts:
     completion: Callable[[], dict[str, Tensor]] | None = None
 
 
-class Stopped(RuntimeError):
-    """The run was asked to stop, and its state is saved."""
+class Stopped(KeyboardInterrupt):
+    """The run was asked to stop, and its state is saved: a Ctrl-C that was waited for."""
 
 
 def run_stage(

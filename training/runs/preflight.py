@@ -20,7 +20,7 @@ _COPIES = 4  # of the trained parameters: gradient, two moments, average
 _STORED = 4  # of them in a checkpoint: weights, average, two moments
 
 
-class PreflightError(RuntimeError):
+class PreflightError(ValueError):
     """A run that cannot work, found before it began. The message says what to change."""
 
 

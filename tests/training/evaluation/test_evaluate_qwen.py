@@ -69,6 +69,5 @@ def test_what_the_engine_needs_is_said_before_any_work(place, tmp_path, capsys):
     told = ["--dataset", str(place / "dataset.json"), "--outputs", str(tmp_path / "out")]
     assert main([*told, "--engine", "qwen"]) == 2
     assert "--engine qwen needs --weights (a set) and --base" in capsys.readouterr().err
-    with pytest.raises(SystemExit, match="2"):
-        main([*told, "--engine", "mini", "--generated"])
+    assert main([*told, "--engine", "mini", "--generated"]) == 2
     assert "add --engine qwen" in capsys.readouterr().err

@@ -80,17 +80,13 @@ def test_what_is_scored_are_the_stored_weights_so_a_finished_variant_scores_the_
     assert run_variant("as-shipped", load_preset("tiny", CHANGES), run, steps=STEPS) == scores
 
 
-def test_the_command_writes_a_table_and_tells_mistakes_in_a_line(variants, run, monkeypatch, capsys):
-    command = ["ablations", "--run", str(run), "--config", "tiny", "--only", "no-lora", "--steps"]
-    monkeypatch.setattr("sys.argv", [*command, str(STEPS)])
-    main()
+def test_the_command_writes_a_table_and_tells_mistakes_in_a_line(variants, run, capsys):
+    command = ["--run", str(run), "--config", "tiny", "--only", "no-lora", "--steps"]
+    assert main([*command, str(STEPS)]) == 0
     assert "| no-lora | backbone frozen, no LoRA |" in capsys.readouterr().out
     stored = json.loads((run / "ablations.json").read_text())
     assert stored == {"steps": STEPS, "results": {"no-lora": variants["no-lora"][2]}}
-    monkeypatch.setattr("sys.argv", [*command, "5"])
-    with pytest.raises(SystemExit, match="ablation-no-lora.safetensors is finished, with other settings"):
-        main()
-    monkeypatch.setattr("sys.argv", ["ablations", "--run", str(run)])
-    with pytest.raises(SystemExit, match="2"):
-        main()
+    assert main([*command, "5"]) == 2
+    assert "ablation-no-lora.safetensors is finished, with other settings" in capsys.readouterr().err
+    assert main(["--run", str(run)]) == 2
     assert "no portraits: give --portraits DIR" in capsys.readouterr().err
