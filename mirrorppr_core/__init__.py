@@ -10,6 +10,7 @@
     networks/        the parts of the paper's figure: MAE, R-Former, connector, DiT, LoRA, flow matching
     mini/            our small engine: a pair to an operation, an operation and a photo to a field
     qwen/            the paper's own system at its own dimensions
+    albums/          one operation on a whole shoot: resumable, with a report
     commands/        the command line, one file a command
     weights/         the bundled set and its model card
 

@@ -24,7 +24,7 @@ MAX_FUNCTION = 75
 # Folders from the bottom up: each imports only what stands before it. "" is the files beside the folders.
 ORDER = {
     "mirrorppr_core": (
-        "", "geometry", "motion", "faces", "bodies", "operations", "networks", "mini", "qwen", "commands",
+        "", "geometry", "motion", "faces", "bodies", "operations", "networks", "mini", "qwen", "albums", "commands",
     ),
     "nodes": ("sockets", "", "qwen"),
     "training": (

@@ -1,6 +1,7 @@
 """The command line, for use without ComfyUI. One file for each command; this one finds them and reports failure.
 
     python -m mirrorppr_core retouch     photos after an exemplar pair
+    python -m mirrorppr_core album       a whole shoot, resumable, with a report
     python -m mirrorppr_core reproject   what an editor did to a photo, with the photo's own pixels
     python -m mirrorppr_core check       try the Qwen engine's weights
     python -m mirrorppr_core fetch       download them (with a clone only)
@@ -16,9 +17,9 @@ import sys
 
 import torch
 
-from . import check, reproject, retouch
+from . import album, check, reproject, retouch
 
-COMMANDS = [retouch, reproject, check]
+COMMANDS = [retouch, album, reproject, check]
 try:
     from . import fetch
 

@@ -1,0 +1,120 @@
+"""`album`: one retouch on a whole shoot.
+
+    python -m mirrorppr_core album --before B --after A --photos FOLDER [FILE ...] --out RESULTS
+
+Every result is written under its photo's name; RESULTS/album/ holds the journal, a report and a contact sheet with the
+most doubtful results first. Stopped at any moment, the same command goes on where it was. A photo that cannot be
+retouched is written unchanged and named (--on-error skip), or ends the run (--on-error stop).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..albums.doubt import ranked
+from ..albums.journal import Journal
+from ..albums.photos import Album, check_apart, find_photos
+from ..albums.run import ON_ERROR, run_album
+from ..albums.sheet import FOLDER, draw_album_sheet
+from ..exemplar import Exemplar
+from ..mini.editor import MAX_STRENGTH, RetouchConfig
+from ..mini.files import bundled_set
+from ..mini.operation import Operation
+from ..mini.pipeline import MirrorPPR
+from ..photo_files import prepare_folder, read_photo
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser("album", help="give every photo of a folder the retouch of one pair")
+    parser.add_argument("--before", type=Path, required=True, help="the exemplar portrait before retouching")
+    parser.add_argument("--after", type=Path, required=True, help="the same photo after retouching, same size")
+    parser.add_argument("--photos", type=Path, nargs="+", required=True, help="folders and files to retouch")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--on-error", choices=ON_ERROR, default="skip", help="a photo that cannot be retouched")
+    parser.add_argument(
+        "--strength", type=float, default=1.0, help=f"-{MAX_STRENGTH:g} to {MAX_STRENGTH:g}; negative reverses"
+    )
+    parser.add_argument("--steps", type=int, default=RetouchConfig.num_steps, help="steps of the flow")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same file")
+    parser.add_argument("--face", default="only", help="only, largest, all, or a number counted from the left")
+    parser.add_argument("--exemplar-face", default="only", help="whose retouch to read: as --face")
+    parser.add_argument("--weights", type=Path, help="folder of a matched set (default: the bundled Mini)")
+    parser.set_defaults(run=run)
+
+
+def run(options: Any) -> int:
+    """Returns the exit status: 0 all retouched, 1 some were not, 2 none."""
+    config = RetouchConfig(strength=options.strength, num_steps=options.steps, seed=options.seed, face=options.face)
+    album = find_photos(options.photos)
+    check_apart(album, options.out, keep=(options.before, options.after))
+    before, after = read_photo(options.before), read_photo(options.after)
+    model = MirrorPPR.from_folder(options.weights or bundled_set())
+    operation = model.extract(Exemplar(before.pixels, after.pixels), face=options.exemplar_face)
+    prepare_folder(options.out / FOLDER)
+    journal = Journal(options.out / FOLDER / "journal.jsonl", _settings(operation, config))
+    began, rows, repeated = time.perf_counter(), [], 0
+    steps = run_album(
+        album,
+        lambda photo: model.retouch(photo, operation, config),
+        out=options.out,
+        journal=journal,
+        on_error=options.on_error,
+        operation_notes=operation.notes,
+    )
+    for step in steps:
+        repeated += step.repeated
+        rows.append(step.row)
+        if not step.repeated:
+            print(f"photo {step.number} of {step.total}: {_in_words(step.row)}", file=sys.stderr, flush=True)
+    report = _report(operation, album, rows, repeated, time.perf_counter() - began)
+    (options.out / FOLDER / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+    draw_album_sheet(rows, options.out).save(options.out / FOLDER / "sheet.png")
+    print(json.dumps({**report, "photos": f"{options.out / FOLDER / 'report.json'}"}, indent=1))
+    failed = report["not_retouched"]
+    return 0 if not failed else 2 if failed == len(rows) else 1
+
+
+def _settings(operation: Operation, config: RetouchConfig) -> dict[str, Any]:
+    """What decides the results. An album of other settings is not continued."""
+    return {
+        "operation": _digest([operation.motion, operation.tokens, operation.shape]),
+        "set": operation.set_hash,
+        "strength": config.strength,
+        "steps": config.num_steps,
+        "seed": config.seed,
+        "face": config.face,
+    }
+
+
+def _digest(tensors: Iterable[Tensor]) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.contiguous().numpy())
+    return digest.hexdigest()[:16]
+
+
+def _in_words(row: dict[str, Any]) -> str:
+    if "error" in row:
+        return f"{row['source']} {'left unchanged' if row['written'] else 'not readable'}: {row['error']}"
+    return f"{row['output']}, largest motion {row['largest_displacement_px']:.1f} px"
+
+
+def _report(operation: Operation, album: Album, rows: list[dict], repeated: int, seconds: float) -> dict[str, Any]:
+    return {
+        "set": operation.set_hash,
+        "exemplar": {"largest_displacement_px": round(operation.largest_px, 3), "notes": list(operation.notes)},
+        "retouched": sum("error" not in row for row in rows),
+        "not_retouched": sum("error" in row for row in rows),
+        "done_before": repeated,
+        "passed_over": album.passed_over,
+        "seconds": round(seconds, 2),
+        "photos": [{k: v for k, v in row.items() if k != "state"} for row in ranked(rows)],
+    }
