@@ -9,15 +9,24 @@ import folder_paths
 
 from ..mirrorppr_core.mini.editor import FieldEditor
 from ..mirrorppr_core.mini.extractor import OperationExtractor
-from ..mirrorppr_core.mini.files import LoadedConnector, bundled_set, load_connector, load_editor, load_extractor
+from ..mirrorppr_core.mini.files import (
+    LoadedConnector,
+    bundled_set,
+    load_connector,
+    load_editor,
+    load_extractor,
+    load_sight,
+)
+from ..mirrorppr_core.mini.sight import Sight
 
 BUNDLED = "mini-face (bundled)"
 FOLDER = "mirrorppr"  # models/mirrorppr; also the key in extra_model_paths.yaml
 FOLDER_ITSELF = "models/mirrorppr"  # a set whose files lie in no folder of their own
 # What each output is made of: the file that is chosen, then those that lie beside it.
-EXTRACTOR_PARTS = ("rformer", "mae", "locator", "body")
+SIGHT_PARTS = ("mae", "locator", "body")
+EXTRACTOR_PARTS = ("rformer", *SIGHT_PARTS)
 CONNECTOR_PARTS = ("connector",)
-DIT_PARTS = ("dit", "lora", "mae", "locator", "body")
+DIT_PARTS = ("dit", "lora", *SIGHT_PARTS)
 CHOSEN = ("rformer", "connector", "dit")
 _KEPT = 4  # models of each kind; one takes about 30 MB
 Files = tuple[tuple[str, int, int], ...]  # path, mtime_ns, size: other contents, another key
@@ -72,8 +81,13 @@ def dit_of(set_name: str, lora_strength: float = 1.0) -> FieldEditor:
 
 
 @lru_cache(maxsize=_KEPT)
+def _sight(files: Files) -> Sight:
+    return load_sight(Path(files[0][0]).parent)
+
+
+@lru_cache(maxsize=_KEPT)
 def _extractor(files: Files) -> OperationExtractor:
-    return load_extractor(Path(files[0][0]))
+    return load_extractor(Path(files[0][0]), _sight(files[-len(SIGHT_PARTS) :]))
 
 
 @lru_cache(maxsize=_KEPT)
@@ -83,7 +97,7 @@ def _connector(files: Files) -> LoadedConnector:
 
 @lru_cache(maxsize=_KEPT)
 def _dit(files: Files, lora_strength: float) -> FieldEditor:
-    return load_editor(Path(files[0][0]), lora_strength=lora_strength)
+    return load_editor(Path(files[0][0]), _sight(files[-len(SIGHT_PARTS) :]), lora_strength=lora_strength)
 
 
 def listed(name: str | None, *parts: str) -> bool | str:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..mirrorppr_core.faces.choice import choose, locate
+from ..mirrorppr_core.faces.choice import choose
 from ..mirrorppr_core.faces.locator import Face
 from ..mirrorppr_core.geometry.field import Field, apply_field
 from ..mirrorppr_core.images import check_photo
@@ -72,7 +72,7 @@ class SimulateRetouch(io.ComfyNode):
         for index, photo in enumerate(photos(image)):
             with naming(index, len(image)):
                 check_photo(photo, "image")
-                (person,) = choose(locate(extractor.locator, photo), face)
+                (person,) = choose(extractor.sight.faces(photo), face)
             fields.append(simulated_field(photo, person, operation, strength))
             results.append(apply_field(photo, fields[-1]))
         return io.NodeOutput(to_image(results), tuple(fields))

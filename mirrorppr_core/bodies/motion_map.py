@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..geometry.crop import Box
 from ..geometry.displacement import length, pixel_grid, sample
 from ..geometry.field import Field
 from ..geometry.similarity import Similarity
@@ -126,9 +127,6 @@ def _with_a_place(motion: Tensor, exemplar: Skeleton, query: Skeleton) -> tuple[
     share = has_a_place(_map_places().flatten(2)[0].T, exemplar, query).view(1, 1, *motion.shape[-2:])
     amount = length(motion)
     return motion * share, bool((amount * (1 - share)).sum() > _LOST_SHARE * amount.sum())
-
-
-Box = tuple[int, int, int, int]  # left, top, right, bottom in photo pixels, the last two excluded
 
 
 def _person_box(frame: Similarity, size: tuple[int, int]) -> Box | None:

@@ -11,6 +11,7 @@ Shapes: N cells a side of the face view.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from ..faces.locator import Face
 from ..faces.view import CanonicalView, FaceView
+from ..geometry.crop import Box, pixel_box
 from ..geometry.displacement import length, pixel_grid
 from ..geometry.field import Field
 from ..geometry.similarity import Similarity, fit_similarity
@@ -25,7 +27,7 @@ from ..images import reduce
 from ..motion.estimate import estimate_motion
 from .bones import Skeleton
 from .joints import find_body
-from .motion_map import BodyMotion, carry, map_box, map_positions, motion_of_body, person_frame
+from .motion_map import BodyMotion, Carried, carry, map_box, map_positions, motion_of_body, person_frame
 from .network import BodyNet, body_frame
 
 _FIND_PX = 16  # eye distance of the copy in which joints are looked for; the network sees half of that
@@ -115,9 +117,16 @@ class BodySight:
         skeleton = self.skeleton(query, face)
         if skeleton is None or not skeleton.has_shoulders:
             return Field.zero(*size), (_NO_SHOULDERS.format(photo="this photo"),)
-        frame = person_frame(fit_similarity(self.mean_face, face.landmarks))
-        carried = carry(body, skeleton, frame, strength=strength, size=(size[0], size[1]))
+        carried = self._onto(body, skeleton, face, strength, size)
         return carried.field, (_NO_ARMS,) * carried.lost + (_CUT,) * carried.cut + (_SOFTENED,) * carried.softened
+
+    def on_own_photo(self, body: BodyMotion, before: Tensor, face: Face) -> Field:
+        """The body's motion on the exemplar (1, C, H, W) that it was read from; the joints are known from reading."""
+        return self._onto(body, body.skeleton, face, 1.0, before.shape[-2:]).field
+
+    def _onto(self, body: BodyMotion, skeleton: Skeleton, face: Face, strength: float, size: Sequence[int]) -> Carried:
+        frame = person_frame(fit_similarity(self.mean_face, face.landmarks))
+        return carry(body, skeleton, frame, strength=strength, size=(size[0], size[1]))
 
     def skeleton(self, photo: Tensor, face: Face) -> Skeleton | None:
         """The person's joints, or None without a network.  photo: (1, C, H, W)."""
@@ -125,7 +134,7 @@ class BodySight:
             return None
         placed = fit_similarity(self.mean_face, face.landmarks)
         frame, around = person_frame(placed), body_frame(placed)
-        box = _box(around.translation - around.scale, around.translation + around.scale, photo)
+        box = pixel_box(around.translation - around.scale, around.translation + around.scale, photo)
         factor = max(1, int(placed.scale) // _FIND_PX)
         copy = Copy(_part(photo, box, factor), factor, box[0], box[1])
         found = find_body(self.net, copy.planes, copy.frame(placed))
@@ -151,10 +160,10 @@ class BodySight:
 def _moved_beside(overall: Copy, frame: Similarity, view: FaceView) -> bool:
     """Whether enough moved outside the face view to be an edit and not noise."""
     moved = length(overall.planes)[0, 0] > _MOVED_PX
-    low, high = (v / overall.factor for v in (view.positions.amin(dim=(0, 2, 3)), view.positions.amax(dim=(0, 2, 3))))
+    low, high = (corner / overall.factor for corner in view.corners())
     margin = 4 * view.pixels_per_cell / overall.factor
-    (left, top), (right, bottom) = (low - margin).int().clamp_min(0).tolist(), (high + margin).int().tolist()
-    moved[top : max(0, bottom) + 1, left : max(0, right) + 1] = False
+    left, top, right, bottom = pixel_box(low - margin, high + margin, moved)
+    moved[top:bottom, left:right] = False
     area = float(moved.sum()) * (overall.factor / float(frame.scale)) ** 2
     return area > _MOVED_AREA or float(moved.float().mean()) > _MOVED_SHARE
 
@@ -172,7 +181,7 @@ def _closer(before: Tensor, after: Tensor, overall: Copy, frame: Similarity) -> 
     if overall.factor == 1 or float(frame.scale) / overall.factor >= _CLOSE_PX:
         return overall
     x0, y0, x1, y1 = map_box(frame)
-    box = _box(torch.tensor([x0, y0]), torch.tensor([x1, y1]), before)
+    box = pixel_box((x0, y0), (x1, y1), before)
     longest = max(box[2] - box[0], box[3] - box[1])
     factor = max(1, int(frame.scale) // _CLOSE_PX, -(-longest // _CLOSE_SIDE))
     if factor >= overall.factor:
@@ -181,13 +190,6 @@ def _closer(before: Tensor, after: Tensor, overall: Copy, frame: Similarity) -> 
     return Copy(estimate_motion(source=source, target=target).displacement, factor, box[0], box[1])
 
 
-def _box(low: Tensor, high: Tensor, photo: Tensor) -> tuple[int, int, int, int]:
-    """Pixels of the photo between two corners, at least one: left, top, right, bottom."""
-    height, width = photo.shape[-2:]
-    left, top = min(max(0, int(low[0])), width - 1), min(max(0, int(low[1])), height - 1)
-    return left, top, max(left + 1, min(width, int(high[0]) + 1)), max(top + 1, min(height, int(high[1]) + 1))
-
-
-def _part(photo: Tensor, box: tuple[int, int, int, int], factor: int) -> Tensor:
+def _part(photo: Tensor, box: Box, factor: int) -> Tensor:
     left, top, right, bottom = box
     return reduce(photo[..., top:bottom, left:right], factor)

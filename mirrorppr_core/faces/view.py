@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..geometry.crop import pixel_box
 from ..geometry.displacement import pixel_grid, sample
 from ..geometry.field import Field
 from ..geometry.similarity import Similarity, fit_similarity
@@ -59,6 +60,10 @@ class FaceView:
     @property
     def pixels_per_cell(self) -> float:
         return float(self.similarity.scale)
+
+    def corners(self, margin: float = 0.0) -> tuple[Tensor, Tensor]:
+        """Lowest and highest photo position that the view sees, with a margin in pixels: x, y each."""
+        return self.positions.amin(dim=(0, 2, 3)) - margin, self.positions.amax(dim=(0, 2, 3)) + margin
 
     def cropped(self, *, left: int, top: int, factor: float = 1.0) -> FaceView:
         """The view of the same face in a crop with this corner, reduced by a factor (below 1: enlarged)."""
@@ -227,12 +232,8 @@ def _reduce(image: Tensor, positions: Tensor, step: float) -> tuple[Tensor, Tens
     factor = int(step)
     if factor < 2:
         return image, positions
-    height, width = image.shape[-2:]
-    low = positions.amin(dim=(0, 2, 3)).floor().long() - factor
-    high = positions.amax(dim=(0, 2, 3)).ceil().long() + factor
-    left, top = (int(v) for v in low.clamp(min=0))
-    left, top = min(left, width - 1), min(top, height - 1)
-    right, bottom = max(left + 1, min(width, int(high[0]) + 1)), max(top + 1, min(height, int(high[1]) + 1))
+    low, high = positions.amin(dim=(0, 2, 3)).floor() - factor, positions.amax(dim=(0, 2, 3)).ceil() + factor
+    left, top, right, bottom = pixel_box(low, high, image)
     crop = image[..., top:bottom, left:right]
     pad = (0, -crop.shape[-1] % factor, 0, -crop.shape[-2] % factor)
     crop = F.avg_pool2d(F.pad(crop, pad, mode="replicate"), factor)

@@ -1,4 +1,4 @@
-"""Square crops of a photo, seen through a frame.
+"""Parts of a photo: the pixels between two corners, and square crops seen through a frame.
 
 A *frame* is a Similarity from the square [-1, 1]^2 to photo pixels: every crop, box and tile is one. Points are x, y
 pixels; the centre of the first pixel is (0, 0).
@@ -6,11 +6,22 @@ pixels; the centre of the first pixel is (0, 0).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .similarity import Similarity
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels, the last two excluded
+
+
+def pixel_box(low: Tensor | Sequence[float], high: Tensor | Sequence[float], image: Tensor) -> Box:
+    """Pixels of an image (..., H, W) from a low to a high corner (x, y): cut at its border, at least one."""
+    height, width = image.shape[-2:]
+    left, top = min(max(0, int(low[0])), width - 1), min(max(0, int(low[1])), height - 1)
+    return left, top, max(left + 1, min(width, int(high[0]) + 1)), max(top + 1, min(height, int(high[1]) + 1))
 
 
 def crop(image: Tensor, frame: Similarity, size: int) -> Tensor:
@@ -19,16 +30,11 @@ def crop(image: Tensor, frame: Similarity, size: int) -> Tensor:
     Reduces by whole factors with area averaging first, so that a face in a 24-megapixel photo is neither
     aliased nor paid for outside the crop; the photo's border is repeated where the frame leaves it.
     """
-    height, width = image.shape[-2:]
     positions = frame_positions(frame, size)  # (size, size, 2)
     step = max(1, int(2 * float(frame.scale) / size))
-    low, high = (
-        positions.amin(dim=(0, 1)).floor().int() - step,
-        positions.amax(dim=(0, 1)).ceil().int() + 2 * step,
-    )
-    left, right = min(max(int(low[0]), 0), width - 1), max(min(int(high[0]), width), 1)
-    top, bottom = min(max(int(low[1]), 0), height - 1), max(min(int(high[1]), height), 1)
-    part = image[:, :, top : max(bottom, top + 1), left : max(right, left + 1)]
+    low, high = positions.amin(dim=(0, 1)).floor() - step, positions.amax(dim=(0, 1)).ceil() + 2 * step - 1
+    left, top, right, bottom = pixel_box(low, high, image)
+    part = image[:, :, top:bottom, left:right]
     if step > 1:
         part = F.avg_pool2d(part, step, ceil_mode=True)
     positions = (positions - positions.new_tensor([left, top]) - (step - 1) / 2) / step

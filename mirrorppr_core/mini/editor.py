@@ -18,28 +18,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..bodies.network import BodyNet
-from ..bodies.transfer import BodySight
-from ..faces.choice import check_choice, choose, locate
-from ..faces.locator import Face, Locator
-from ..faces.view import CanonicalView
+from ..faces.choice import check_choice, choose
+from ..faces.locator import Face
 from ..geometry.displacement import jacobian_determinant
 from ..geometry.field import Field, apply_field, joined
 from ..geometry.unfold import unfold
-from ..images import check_photo, reduce
+from ..images import check_photo
 from ..networks.config import ModelConfig
 from ..networks.connector import Connector
 from ..networks.flow import draw_noise, integrate
-from ..networks.mae import MAEEncoder
 from ..operations.atoms import atoms_of
 from ..operations.bank import PhotoFace, bank_motions
 from .codec import FieldCodec, motion_scale
 from .field_dit import FieldCondition, FieldDiT
 from .operation import Operation
+from .sight import Sight
 
 MAX_STRENGTH = 2.0
 _STRIP_ROWS = 512  # of a field looked at together
-_SEE_PX_PER_CELL = 6.0  # the encoder looks at 2 px a cell; more would be averaged away
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +77,8 @@ class FieldEditor:
 
     config: ModelConfig
     set_hash: str
-    locator: Locator
-    view: CanonicalView
-    mae: MAEEncoder
+    sight: Sight
     field_dit: FieldDiT
-    body: BodyNet | None = None  # without it only the face's part of a retouch is applied
 
     @torch.no_grad()
     def retouch(
@@ -114,7 +107,7 @@ class FieldEditor:
         if region is not None and region.shape != query.shape[-2:]:
             (rh, rw), fix = region.shape[-2:], "paint or resize the mask at the query's size"
             raise ValueError(f"the mask is {rw}x{rh} but the query is {width}x{height}: {fix}")
-        faces = choose(locate(self.locator, query), config.face, region=region)
+        faces = choose(self.sight.faces(query), config.face, region=region)
         field, softened, notes = Field.zero(height, width), False, ()
         if config.strength != 0:
             results, notes = self._bodies(query, faces, operation, config.strength)
@@ -136,8 +129,8 @@ class FieldEditor:
         """The motion beside each face, and what to know about it."""
         if operation.body is None:
             return [], ()
-        sight = BodySight(self.body, self.view, self.locator.mean_face)
-        carried = [sight.carry(operation.body, query, face, strength) for face in faces]
+        bodies = self.sight.bodies
+        carried = [bodies.carry(operation.body, query, face, strength) for face in faces]
         notes = dict.fromkeys(note for _, own in carried for note in own)
         return [field for field, _ in carried], tuple(notes)
 
@@ -151,7 +144,8 @@ class FieldEditor:
         on_step: Callable[[int, Tensor], None] | None,
     ) -> tuple[Field, bool]:
         """The motion of one face, and whether it had to be softened so as not to fold."""
-        view = self.view.fit(face.landmarks)
+        canonical = self.sight.view
+        view = canonical.fit(face.landmarks)
         codec, scale = FieldCodec(), motion_scale(operation.motion)
         latent = codec.encode(operation.motion, scale)
         if config.refine:
@@ -160,11 +154,11 @@ class FieldEditor:
                 copied=latent,
                 query_shape=view.shape,
                 exemplar_shape=operation.shape,
-                query_points=self.view.landmarks(view.shape),
-                exemplar_points=self.view.landmarks(operation.shape),
-                query_atoms=bank_motions(atoms_of(self.config.dit.operations), photo_face, view, self.view),
+                query_points=canonical.landmarks(view.shape),
+                exemplar_points=canonical.landmarks(operation.shape),
+                query_atoms=bank_motions(atoms_of(self.config.dit.operations), photo_face, view, canonical),
                 exemplar_atoms=operation.atoms,
-                features=self.mae(self._see(query, view)),
+                features=self.sight.features(query, view),
             )
             tokens = connector(operation.tokens)
             latent = integrate(
@@ -175,21 +169,10 @@ class FieldEditor:
                 num_steps=config.num_steps,
                 on_step=on_step,
             )
-        wanted = codec.decode(latent, scale) * self.view.window * config.strength
+        wanted = codec.decode(latent, scale) * canonical.window * config.strength
         motion = unfold(wanted, view.shape)
-        field = self.view.motion_to_photo(motion, view, height=query.shape[-2], width=query.shape[-1])
+        field = canonical.motion_to_photo(motion, view, height=query.shape[-2], width=query.shape[-1])
         return field, not torch.equal(motion, wanted)
-
-    def _see(self, query: Tensor, view) -> Tensor:
-        """The straightened face for the encoder, from as few native pixels as possible."""
-        factor = max(1, int(view.pixels_per_cell // _SEE_PX_PER_CELL))
-        height, width = query.shape[-2:]
-        low = view.positions.amin(dim=(0, 2, 3)) - 2 * factor
-        high = view.positions.amax(dim=(0, 2, 3)) + 2 * factor
-        left, top = min(max(0, int(low[0])), width - 1), min(max(0, int(low[1])), height - 1)
-        right, bottom = max(left + 1, min(width, int(high[0]) + 1)), max(top + 1, min(height, int(high[1]) + 1))
-        crop = reduce(query[..., top:bottom, left:right], factor)
-        return self.view.see(crop, view.cropped(left=left, top=top, factor=factor), size=self.config.mae.image_size)
 
 
 def _fold_notes(field: Field, *, softened: bool) -> tuple[str, ...]:

@@ -17,22 +17,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..bodies.network import BodyNet
-from ..bodies.transfer import BodyReading, BodySight, Copy
+from ..bodies.transfer import BodyReading, Copy
 from ..exemplar import Exemplar, Overview, check_pair
-from ..faces.choice import choose, describe, locate
-from ..faces.locator import Face, Locator
+from ..faces.choice import choose, describe
+from ..faces.locator import Face
 from ..faces.view import CanonicalView, FaceView
+from ..geometry.crop import Box, pixel_box
 from ..geometry.displacement import length, warp
+from ..geometry.field import Field, joined
 from ..images import as_float, reduce
 from ..motion.estimate import Motion, estimate_motion
 from ..networks.config import ModelConfig
-from ..networks.mae import MAEEncoder
 from ..networks.rformer import RFormer
 from ..operations.atoms import atoms_of
 from ..operations.bank import PhotoFace, bank_motions
 from .codec import FieldCodec, motion_scale
 from .operation import Operation
+from .sight import Sight
 
 # Motion is measured on a crop brought near this resolution. Finer is lost on the view; on coarser crops the estimator's
 # grid skips over eyes and lips (on a 92 px face: relative error 0.65 as is, 0.11 on the crop enlarged 3 times).
@@ -42,73 +43,96 @@ _MISALIGNED_PX = 1.3  # median motion around the face in the overview; aligned p
 _REPAINTED = 0.2  # mean difference over about a cell that a warp leaves; blur and sharpening stay below 0.16
 
 
+@dataclass(frozen=True, kw_only=True)
+class Extracted:
+    """An operation, and what was seen on the exemplar it came from.
+
+    faces: all that before shows, largest first.  face: the one that was read.  field: how before moved, as the
+    operation knows it, in photo pixels at full resolution.
+    """
+
+    operation: Operation
+    faces: tuple[Face, ...]
+    face: Face
+    field: Field
+
+
 @dataclass(frozen=True)
 class OperationExtractor:
-    """Extracts operations. All parts come from one matched set (checkpoint.py)."""
+    """Extracts operations. All parts come from one matched set (files.py)."""
 
     config: ModelConfig
     set_hash: str
-    locator: Locator
-    view: CanonicalView
-    mae: MAEEncoder
+    sight: Sight
     rformer: RFormer
-    body: BodyNet | None = None  # without it only the face's part of a retouch is read
 
     @torch.no_grad()
-    def extract(self, exemplar: Exemplar, *, face: str = "only") -> Operation:
+    def extract(self, exemplar: Exemplar, *, face: str = "only") -> Extracted:
         """What was done between before and after.
 
         face: whose face, where the exemplar shows several (faces.choose); with "only" the one that changed is meant.
         Raises ValueError on pictures that cannot be a pair. A pair without change gives an identity operation.
         """
-        before, after = exemplar.before, exemplar.after
-        overview = check_pair(before, after)
-        person = self._person(before, overview, face)
+        before = exemplar.before
+        overview = check_pair(before, exemplar.after)
+        faces = self.sight.faces(before)
+        person = _person(faces, overview, face)
+        operation, view = self._read(exemplar, overview, person)
+        height, width = before.shape[-2:]
+        field = self.sight.view.motion_to_photo(operation.motion, view, height=height, width=width)
+        if operation.body is not None:
+            field = joined([field, self.sight.bodies.on_own_photo(operation.body, before, person)], field)
+        return Extracted(operation=operation, faces=tuple(faces), face=person, field=field)
+
+    def _read(self, exemplar: Exemplar, overview: Overview, person: Face) -> tuple[Operation, FaceView]:
+        """The operation on one person, and that face's view of before."""
+        before, after, canonical = exemplar.before, exemplar.after, self.sight.view
         overall = estimate_motion(source=overview.before, target=overview.after)
         _check_aligned(overall, person, overview.factor)
-        view = self.view.fit(person.landmarks)
+        view = canonical.fit(person.landmarks)
         box, factor = _view_box(view, before), _measure_factor(view.pixels_per_cell)
         left, top, right, bottom = box
         source, target = (_at_factor(image[..., top:bottom, left:right], factor) for image in (before, after))
         close = view.cropped(left=left, top=top, factor=factor)
         displacement = estimate_motion(source=source, target=target).displacement
-        sight = BodySight(self.body, self.view, self.locator.mean_face)
-        beside = sight.read(before, after, Copy(overall.displacement, overview.factor), person)
-        motion = self.view.motion_from_photo(displacement, close) * beside.face_share
-        repainted = _repainted(warp(source, displacement), target, self.view, close)
+        beside = self.sight.bodies.read(before, after, Copy(overall.displacement, overview.factor), person)
+        motion = canonical.motion_from_photo(displacement, close) * beside.face_share
+        repainted = _repainted(warp(source, displacement), target, canonical, close)
         photo_face = PhotoFace(person.mesh, (before.shape[-2], before.shape[-1]))
         size = self.config.mae.image_size
-        seen = [self.view.see(image, close, size=size) for image in (source, target)]
-        return Operation(
+        seen = [canonical.see(image, close, size=size) for image in (source, target)]
+        operation = Operation(
             tokens=self._tokens(*seen, motion, view.shape),
             motion=motion,
             shape=view.shape,
-            atoms=bank_motions(atoms_of(self.config.dit.operations), photo_face, view, self.view),
+            atoms=bank_motions(atoms_of(self.config.dit.operations), photo_face, view, canonical),
             set_hash=self.set_hash,
             largest_px=max(float(motion.norm(dim=1).amax()) * view.pixels_per_cell, beside.largest_px),
             notes=_notes(overview, beside, moved=bool((motion != 0).any()), repainted=repainted),
             body=beside.body,
         )
-
-    def _person(self, before: Tensor, overview: Overview, face: str) -> Face:
-        faces = locate(self.locator, before)
-        if face == "all":
-            raise ValueError('face="all": an operation is read from one face. Use "largest" or a number from the left.')
-        if face != "only" or len(faces) < 2:
-            return choose(faces, face)[0]
-        change = (overview.after - overview.before).abs().mean(dim=1)[0]
-        amounts = [_inside_box(change, f.box, overview.factor) for f in faces]
-        ranked = sorted(zip(amounts, faces, strict=True), key=lambda pair: -pair[0])
-        if ranked[1][0] > 0.3 * ranked[0][0]:
-            raise ValueError(
-                f"the exemplar shows {len(faces)} faces and more than one of them changed, or none: "
-                f"{describe(faces)}. Crop the pair to the person who is meant, or set face to a number."
-            )
-        return ranked[0][1]
+        return operation, view
 
     def _tokens(self, before: Tensor, after: Tensor, motion: Tensor, shape: Tensor) -> Tensor:
-        scaled = FieldCodec().encode(motion, motion_scale(motion))
-        return self.rformer(self.mae(before), self.mae(after), torch.cat([scaled, shape], dim=1))
+        scaled, mae = FieldCodec().encode(motion, motion_scale(motion)), self.sight.mae
+        return self.rformer(mae(before), mae(after), torch.cat([scaled, shape], dim=1))
+
+
+def _person(faces: list[Face], overview: Overview, face: str) -> Face:
+    """The face that is meant."""
+    if face == "all":
+        raise ValueError('face="all": an operation is read from one face. Use "largest" or a number from the left.')
+    if face != "only" or len(faces) < 2:
+        return choose(faces, face)[0]
+    change = (overview.after - overview.before).abs().mean(dim=1)[0]
+    amounts = [_inside_box(change, f.box, overview.factor) for f in faces]
+    ranked = sorted(zip(amounts, faces, strict=True), key=lambda pair: -pair[0])
+    if ranked[1][0] > 0.3 * ranked[0][0]:
+        raise ValueError(
+            f"the exemplar shows {len(faces)} faces and more than one of them changed, or none: "
+            f"{describe(faces)}. Crop the pair to the person who is meant, or set face to a number."
+        )
+    return ranked[0][1]
 
 
 def _check_aligned(overall: Motion, person: Face, factor: int) -> None:
@@ -156,15 +180,10 @@ def _notes(overview: Overview, beside: BodyReading, *, moved: bool, repainted: b
     return tuple(notes)
 
 
-def _view_box(view: FaceView, image: Tensor) -> tuple[int, int, int, int]:
-    """Pixels of the photo that the view can see, with a margin: left, top, right, bottom."""
-    height, width = image.shape[-2:]
-    margin = 4 * view.pixels_per_cell
-    low = view.positions.amin(dim=(0, 2, 3)) - margin
-    high = view.positions.amax(dim=(0, 2, 3)) + margin
-    left, top = max(0, int(low[0])), max(0, int(low[1]))
-    right, bottom = min(width, int(high[0]) + 2), min(height, int(high[1]) + 2)
-    return left, top, right, bottom
+def _view_box(view: FaceView, image: Tensor) -> Box:
+    """Pixels of the photo that the view can see, with a margin."""
+    low, high = view.corners(4 * view.pixels_per_cell)
+    return pixel_box(low, high.floor() + 1, image)
 
 
 def _measure_factor(pixels_per_cell: float) -> float:

@@ -22,7 +22,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..bodies.joints import load_body_net
-from ..bodies.network import BodyNet
 from ..faces.locator import Locator
 from ..faces.view import CanonicalView
 from ..networks.config import FORMAT_VERSION, ModelConfig
@@ -33,6 +32,7 @@ from ..networks.rformer import RFormer
 from .editor import FieldEditor
 from .extractor import OperationExtractor
 from .field_dit import FieldDiT
+from .sight import Sight
 
 PARTS = ("locator", "mae", "rformer", "connector", "dit", "lora")
 FORMAT = "mirrorppr"
@@ -122,19 +122,34 @@ def load_part(path: Path, part: str) -> Part:
     return Part(state, config, metadata["set_hash"], metadata["locator_sha256"], metadata.get("body_sha256", ""))
 
 
-def load_extractor(path: Path) -> OperationExtractor:
-    """The extractor of the set that holds this rformer.safetensors."""
-    rformer, mae = load_part(path, "rformer"), load_part(path.with_name("mae.safetensors"), "mae")
-    _same_set(path.parent, rformer=rformer, mae=mae)
-    locator, view = _seeing(path.parent, rformer)
+def load_sight(folder: Path) -> Sight:
+    """What the set in this folder sees with. Extractor and editor share it."""
+    mae = load_part(folder / "mae.safetensors", "mae")
+    locator, body = folder / "locator.safetensors", folder / "body.safetensors"
+    sees_bodies = body.is_file()  # a set may come without
+    face_locator = Locator.from_file(locator)
+    sight = Sight(
+        set_hash=mae.set_hash,
+        locator=face_locator,
+        view=CanonicalView(mae.config.view, face_locator.mean_face),
+        mae=_filled(MAEEncoder(mae.config.mae), mae.state, "mae.safetensors"),
+        body=load_body_net(body) if sees_bodies else None,
+        locator_sha256=file_sha256(locator),
+        body_sha256=file_sha256(body) if sees_bodies else "",
+    )
+    _check_sees(folder, sight, mae=mae)
+    return sight
+
+
+def load_extractor(path: Path, sight: Sight | None = None) -> OperationExtractor:
+    """The extractor of the set that holds this rformer.safetensors. sight: the set's, if loaded already."""
+    rformer, sight = load_part(path, "rformer"), sight or load_sight(path.parent)
+    _check_sees(path.parent, sight, rformer=rformer)
     return OperationExtractor(
         config=rformer.config,
         set_hash=rformer.set_hash,
-        locator=locator,
-        view=view,
-        mae=_filled(MAEEncoder(mae.config.mae), mae.state, "mae.safetensors"),
+        sight=sight,
         rformer=_filled(RFormer(rformer.config), rformer.state, path.name),
-        body=_body(path.parent, rformer),
     )
 
 
@@ -143,23 +158,14 @@ def load_connector(path: Path) -> LoadedConnector:
     return LoadedConnector(_filled(Connector(part.config.connector), part.state, path.name), part.set_hash)
 
 
-def load_editor(path: Path, *, lora_strength: float = 1.0) -> FieldEditor:
-    """DiT and LoRA of the set that holds this dit.safetensors, LoRA merged."""
-    dit = load_part(path, "dit")
-    lora, mae = (load_part(path.with_name(f"{p}.safetensors"), p) for p in ("lora", "mae"))
-    _same_set(path.parent, dit=dit, lora=lora, mae=mae)
+def load_editor(path: Path, sight: Sight | None = None, *, lora_strength: float = 1.0) -> FieldEditor:
+    """DiT and LoRA of the set that holds this dit.safetensors, LoRA merged. sight: the set's, if loaded already."""
+    dit, lora = load_part(path, "dit"), load_part(path.with_name("lora.safetensors"), "lora")
+    sight = sight or load_sight(path.parent)
+    _check_sees(path.parent, sight, dit=dit, lora=lora)
     field_dit = _filled(FieldDiT(dit.config), dit.state, path.name)
     merge(field_dit, lora.state, dit.config.lora, strength=lora_strength)
-    locator, view = _seeing(path.parent, dit)
-    return FieldEditor(
-        config=dit.config,
-        set_hash=dit.set_hash,
-        locator=locator,
-        view=view,
-        mae=_filled(MAEEncoder(mae.config.mae), mae.state, "mae.safetensors"),
-        field_dit=field_dit,
-        body=_body(path.parent, dit),
-    )
+    return FieldEditor(config=dit.config, set_hash=dit.set_hash, sight=sight, field_dit=field_dit)
 
 
 def check_one_set(**hashes: str) -> None:
@@ -172,36 +178,25 @@ def check_one_set(**hashes: str) -> None:
         )
 
 
-def _same_set(folder: Path, **parts: Part) -> None:
+def _check_sees(folder: Path, sight: Sight, **parts: Part) -> None:
+    """Raise unless these parts belong to the set that sees so, and were trained to."""
     try:
-        check_one_set(**{name: part.set_hash for name, part in parts.items()})
+        check_one_set(**{"mae": sight.set_hash} | {name: part.set_hash for name, part in parts.items()})
     except ValueError as error:
         raise ValueError(f"the set in {folder.name}/ is mixed: {error}") from None
-
-
-def _seeing(folder: Path, part: Part) -> tuple[Locator, CanonicalView]:
-    path = folder / "locator.safetensors"
-    locator = Locator.from_file(path)
-    if file_sha256(path) != part.locator_sha256:
-        raise ValueError(
-            f"the set in {folder.name}/ is mixed: locator.safetensors is not the one the set was trained with. "
-            "Copy the complete set."
-        )
-    return locator, CanonicalView(part.config.view, locator.mean_face)
-
-
-def _body(folder: Path, part: Part) -> BodyNet | None:
-    """The body network beside a part, or None. Where joints are does not depend on how the rest was trained."""
-    path = folder / "body.safetensors"
-    if not path.is_file() and not part.body_sha256:
-        return None
-    net = load_body_net(path)
-    if part.body_sha256 not in ("", file_sha256(path)):
-        raise ValueError(
-            f"the set in {folder.name}/ is mixed: body.safetensors is not the one that belongs to it. "
-            "Copy the complete set."
-        )
-    return net
+    for part in parts.values():
+        if part.locator_sha256 != sight.locator_sha256:
+            raise ValueError(
+                f"the set in {folder.name}/ is mixed: locator.safetensors is not the one the set was trained with. "
+                "Copy the complete set."
+            )
+        if part.body_sha256 and not sight.body_sha256:
+            raise FileNotFoundError(f"body.safetensors is missing from {folder.name}/: copy the complete set")
+        if part.body_sha256 not in ("", sight.body_sha256):
+            raise ValueError(
+                f"the set in {folder.name}/ is mixed: body.safetensors is not the one that belongs to it. "
+                "Copy the complete set."
+            )
 
 
 def file_sha256(path: Path) -> str:

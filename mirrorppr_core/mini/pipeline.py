@@ -16,13 +16,13 @@ from torch import Tensor
 from ..exemplar import Exemplar
 from .editor import FieldEditor, RetouchConfig, Retouched
 from .extractor import OperationExtractor
-from .files import LoadedConnector, bundled_set, check_one_set, load_connector, load_editor, load_extractor
+from .files import LoadedConnector, bundled_set, check_one_set, load_connector, load_editor, load_extractor, load_sight
 from .operation import Operation
 
 
 @dataclass(frozen=True)
 class MirrorPPR:
-    """One matched set, ready to use."""
+    """One matched set, ready to use. What was seen beside an operation, `extractor.extract` tells."""
 
     extractor: OperationExtractor
     connector: LoadedConnector
@@ -33,11 +33,12 @@ class MirrorPPR:
 
     @classmethod
     def from_folder(cls, folder: Path) -> MirrorPPR:
-        """Load the matched set in a folder (checkpoint.py lists its files)."""
+        """Load the matched set in a folder (files.py lists its files)."""
+        sight = load_sight(folder)
         return cls(
-            extractor=load_extractor(folder / "rformer.safetensors"),
+            extractor=load_extractor(folder / "rformer.safetensors", sight),
             connector=load_connector(folder / "connector.safetensors"),
-            editor=load_editor(folder / "dit.safetensors"),
+            editor=load_editor(folder / "dit.safetensors", sight),
         )
 
     @classmethod
@@ -46,7 +47,7 @@ class MirrorPPR:
         return cls.from_folder(bundled_set())
 
     def extract(self, exemplar: Exemplar, *, face: str = "only") -> Operation:
-        return self.extractor.extract(exemplar, face=face)
+        return self.extractor.extract(exemplar, face=face).operation
 
     def retouch(
         self,

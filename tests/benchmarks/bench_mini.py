@@ -38,7 +38,6 @@ def measure(size: tuple[int, int], threads: int) -> dict[str, float]:
     from PIL import Image
 
     from mirrorppr_core.exemplar import Exemplar
-    from mirrorppr_core.faces.choice import locate
     from mirrorppr_core.images import as_float
     from mirrorppr_core.mini.pipeline import MirrorPPR
     from mirrorppr_core.operations.llw import apply_llw
@@ -52,7 +51,7 @@ def measure(size: tuple[int, int], threads: int) -> dict[str, float]:
         model = MirrorPPR.bundled()
         load = time.perf_counter() - began
         small = to_pixels(np.asarray(head.resize((512, 512), Image.Resampling.BICUBIC)))
-        mesh = locate(model.editor.locator, small)[0].mesh
+        mesh = model.editor.sight.faces(small)[0].mesh
         after = apply_llw(as_float(small), mesh, [("eye_resize", 100), ("mouth_resize", 100)]).image
         after = to_pixels((after[0].permute(1, 2, 0) * 255).round().byte().numpy())
         pair = Exemplar(enlarged(small, size), enlarged(after, size))

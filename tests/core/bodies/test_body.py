@@ -214,6 +214,26 @@ def shoulder(model):
     return model.extract(Exemplar(astronaut(), with_shoulder(astronaut())))
 
 
+def test_what_was_seen_on_the_exemplar_comes_with_the_operation_from_one_look(model):
+    """The parts' own counts: the finder and the body network look as often as at any one photo, no more."""
+    exemplar, sight = Exemplar(astronaut(), with_shoulder(astronaut())), model.extractor.sight
+    looks = []
+    hooks = [
+        part.register_forward_hook(lambda part, *_: looks.append(part)) for part in (sight.locator.finder, sight.body)
+    ]
+    try:
+        (face,) = sight.faces(exemplar.before)
+        once = len(looks)
+        extracted = model.extractor.extract(exemplar)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert len(looks) == 2 * once + 1, "the locator once, the body network once"
+    assert torch.equal(extracted.face.mesh, face.mesh) and [f.box for f in extracted.faces] == [face.box]
+    again = model.retouch(exemplar.before, extracted.operation)
+    assert_close(extracted.field.dense(), again.field.dense())
+
+
 def test_a_body_edit_alone_is_an_operation_without_a_warning(shoulder):
     assert shoulder.body is not None and not shoulder.is_identity and shoulder.notes == ()
     assert not (shoulder.motion != 0).any() and shoulder.largest_px == pytest.approx(9.0, rel=0.15)
@@ -244,14 +264,14 @@ def test_a_shoulder_moves_the_other_persons_shoulder_and_not_the_face(model, sho
 
 def test_strength_zero_and_a_set_without_body_network_leave_the_body_alone(model, shoulder):
     assert torch.equal(model.retouch(hopper(), shoulder, RetouchConfig(strength=0.0)).image, hopper())
-    faces_only = replace(model, editor=replace(model.editor, body=None))
+    faces_only = replace(model, editor=replace(model.editor, sight=replace(model.editor.sight, body=None)))
     result = faces_only.retouch(hopper(), shoulder)
     assert torch.equal(result.image, hopper()) and "shoulders cannot be told in this photo" in result.notes[0]
 
 
 def test_a_set_that_names_its_body_network_wants_that_one(tmp_path):
     folder = save_set(tmp_path, config=SEEING)
-    assert load_editor(folder / "dit.safetensors").body is None
+    assert load_editor(folder / "dit.safetensors").sight.body is None
     dit = load_part(folder / "dit.safetensors", "dit")
     save_part(folder / "dit.safetensors", "dit", dit.state, dit.config, dit.set_hash, dit.locator_sha256, "0" * 64)
     with pytest.raises(FileNotFoundError, match="body.safetensors is missing"):

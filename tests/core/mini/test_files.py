@@ -47,7 +47,7 @@ def test_a_part_comes_back_in_half_precision_with_its_settings_and_set(tmp_path)
 
 def test_a_loaded_set_is_frozen_in_evaluation_mode_and_float32(folder):
     model = MirrorPPR.from_folder(folder)
-    modules = [model.extractor.mae, model.extractor.rformer, model.connector.connector, model.editor.field_dit]
+    modules = [model.extractor.sight.mae, model.extractor.rformer, model.connector.connector, model.editor.field_dit]
     for module in modules:
         assert not module.training
         assert all(p.dtype == torch.float32 and not p.requires_grad for p in module.parameters())
@@ -159,7 +159,8 @@ def test_another_locator_is_refused(folder):
 
 def test_a_lora_of_another_model_is_refused(folder):
     state = {name.replace("blocks.0", "blocks.5"): v for name, v in random_lora(FieldDiT(TINY), TINY.lora).items()}
-    save_part(folder / "lora.safetensors", "lora", state, TINY, "0123456789ab", "")
+    seen_by = load_part(folder / "dit.safetensors", "dit").locator_sha256
+    save_part(folder / "lora.safetensors", "lora", state, TINY, "0123456789ab", seen_by)
     with pytest.raises(ValueError, match="do not exist in this DiT"):
         load_editor(folder / "dit.safetensors")
 

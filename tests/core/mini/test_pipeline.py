@@ -55,6 +55,10 @@ def floats(photo: Tensor) -> Tensor:
 # what is extracted
 
 
+def test_extractor_and_editor_of_a_set_see_with_one_locator_encoder_and_body_network(model):
+    assert model.extractor.sight is model.editor.sight
+
+
 def test_an_operation_tells_how_far_the_exemplar_moved(operation):
     assert operation.largest_px == pytest.approx((5**2 + 3**2) ** 0.5, rel=0.15)
     assert not operation.is_identity and operation.notes == ()

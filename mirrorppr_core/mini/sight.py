@@ -1,0 +1,53 @@
+"""What a matched set sees photos with: its locator, canonical view, frozen encoder and body network.
+
+Extractor and editor of one set look with one Sight, loaded once: what the one measured on the exemplar the other
+places on the query, so both must see the same way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..bodies.network import BodyNet
+from ..bodies.transfer import BodySight
+from ..faces.choice import locate
+from ..faces.locator import Face, Locator
+from ..faces.view import CanonicalView, FaceView
+from ..geometry.crop import pixel_box
+from ..images import reduce
+from ..networks.mae import MAEEncoder
+
+_SEE_PX_PER_CELL = 6.0  # the encoder looks at 2 px a cell; more would be averaged away
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sight:
+    """set_hash: whose sight it is.  locator_sha256, body_sha256: of the files, by which the set's other parts know
+    them; the second is empty without a body network."""
+
+    set_hash: str
+    locator: Locator
+    view: CanonicalView
+    mae: MAEEncoder
+    body: BodyNet | None  # without it only the face's part of a retouch is read and applied
+    locator_sha256: str
+    body_sha256: str = ""
+
+    @property
+    def bodies(self) -> BodySight:
+        return BodySight(self.body, self.view, self.locator.mean_face)
+
+    def faces(self, photo: Tensor) -> list[Face]:
+        """All faces of a photo (1, C, H, W) of any size, largest first."""
+        return locate(self.locator, photo)
+
+    def features(self, photo: Tensor, view: FaceView) -> Tensor:
+        """What the encoder makes of the straightened face, from as few native pixels as possible: (1, N, D)."""
+        factor = max(1, int(view.pixels_per_cell // _SEE_PX_PER_CELL))
+        low, high = view.corners(2 * factor)
+        left, top, right, bottom = pixel_box(low, high, photo)
+        part = reduce(photo[..., top:bottom, left:right], factor)
+        close = view.cropped(left=left, top=top, factor=factor)
+        return self.mae(self.view.see(part, close, size=self.mae.config.image_size))
