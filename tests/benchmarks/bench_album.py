@@ -52,7 +52,7 @@ def main() -> None:
                 )
         model = MirrorPPR.bundled()
         before = read_photo(files[0]).pixels
-        mesh = model.extractor.locator.find(before.float() / 255)[0].mesh
+        mesh = model.extractor.sight.locator.find(before.float() / 255)[0].mesh
         after = apply_llw(before.float() / 255, mesh, [("eye_resize", 80), ("nose_alar", -60)]).image
         operation = model.extract(Exemplar(before, (after * 255).round().byte()))
         began, early = time.perf_counter(), 0.0
