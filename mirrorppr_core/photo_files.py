@@ -6,7 +6,10 @@ exactly the same size with that profile, through a temporary file, so that a cra
 
 from __future__ import annotations
 
+import io
 import os
+import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +18,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+_MOST_PIXELS = 100_000_000  # of a picture inside another file
 _READABLE_MODES = {"RGB": "RGB", "RGBA": "RGBA", "L": "RGB", "LA": "RGBA", "P": "RGB", "1": "RGB"}
 
 
@@ -72,3 +76,34 @@ def write_png(path: Path, photo: Photo) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def encode_png(pixels: Tensor) -> Tensor:
+    """A picture (1, 3 or 4, H, W), uint8 or float in [0, 1], as the bytes of a PNG file: uint8 (N,)."""
+    whole = pixels if pixels.dtype == torch.uint8 else (pixels.clamp(0, 1) * 255).round().to(torch.uint8)
+    content = io.BytesIO()
+    Image.fromarray(whole[0].permute(1, 2, 0).contiguous().cpu().numpy()).save(content, format="PNG", compress_level=6)
+    return torch.frombuffer(bytearray(content.getvalue()), dtype=torch.uint8)
+
+
+def decode_png(content: Tensor) -> Tensor:
+    """The picture (1, 3 or 4, H, W) uint8 in these bytes (N,). Raises ValueError if they are none, or too large."""
+    if content.dtype != torch.uint8 or content.ndim != 1:
+        raise ValueError("a picture in it is not one: export or save it again")
+    try:
+        with Image.open(io.BytesIO(content.numpy().tobytes()), formats=["PNG"]) as picture:
+            if picture.mode not in ("RGB", "RGBA") or picture.width * picture.height > _MOST_PIXELS:
+                raise ValueError(
+                    f"a picture in it is {picture.mode}, {picture.width}x{picture.height}: not one of ours"
+                )
+            array = np.array(picture)
+    except (
+        UnidentifiedImageError,
+        OSError,
+        SyntaxError,
+        Image.DecompressionBombError,
+        struct.error,
+        zlib.error,
+    ) as error:
+        raise ValueError(f"a picture in it is damaged ({error})") from error
+    return torch.from_numpy(array).permute(2, 0, 1)[None].contiguous()

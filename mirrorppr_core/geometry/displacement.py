@@ -200,20 +200,30 @@ def compose(first: Tensor, second: Tensor) -> Tensor:
     return second + torch.where(changed_mask(second).bool(), pulled, first)
 
 
-def invert(displacement: Tensor, *, num_iterations: int = 16) -> Tensor:
-    """The field that undoes this one, by Newton's method on g(q) + d(q + g(q)) = 0.
+def invert(displacement: Tensor, *, num_iterations: int = 16, start: Tensor | None = None) -> Tensor:
+    """The field that undoes this one: g with g(q) + d(q + g(q)) = 0.
 
     (B, 2, H, W) -> (B, 2, H, W). Converges where the map does not fold; `compose(displacement, result)` is the
-    residual, zero when exact. The simpler g = -d(q + g) would diverge where the map stretches to twice and more, and
-    Newton's method may circle there if it starts far away: so d grows to its length in the first half of the steps.
+    residual, zero when exact.  start: an approximation of the result, which saves most of the iterations.
+    """
+    grid = pixel_grid(*displacement.shape[-2:], device=displacement.device)
+    return inverse_at(displacement, grid, num_iterations=num_iterations, start=start)
+
+
+def inverse_at(
+    displacement: Tensor, positions: Tensor, *, num_iterations: int = 16, start: Tensor | None = None
+) -> Tensor:
+    """The same at any positions (B or 1, 2, h, w), by Newton's method. Returns (B, 2, h, w).
+
+    The simpler g = -d(q + g) would diverge where the map stretches to twice and more, and Newton's method may circle
+    there if it starts far away: so without a start d grows to its length in the first half of the steps.
     """
     check_displacement(displacement)
-    grid = pixel_grid(*displacement.shape[-2:], device=displacement.device)
     field = torch.cat([displacement, _central(displacement, -1), _central(displacement, -2)], dim=1)
-    inverse = torch.zeros_like(displacement)
+    inverse = torch.zeros_like(positions.expand(len(displacement), -1, -1, -1)) if start is None else start
     for i in range(num_iterations):
-        share = min(1.0, 2 * (i + 1) / num_iterations)
-        dx, dy, xx, yx, xy, yy = (share * sample(field, grid + inverse, mode="bilinear")).split(1, dim=1)
+        share = min(1.0, 2 * (i + 1) / num_iterations) if start is None else 1.0
+        dx, dy, xx, yx, xy, yy = (share * sample(field, positions + inverse, mode="bilinear")).split(1, dim=1)
         xx, yy = xx + 1, yy + 1
         left_x, left_y = inverse[:, :1] + dx, inverse[:, 1:] + dy
         area = xx * yy - xy * yx

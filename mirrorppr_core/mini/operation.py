@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..bodies.motion_map import BodyMotion
+from ..exemplar import Exemplar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,8 @@ class Operation:
 
     set_hash: the matched set that made it; other sets refuse it.  notes: what the user should know, in plain words.
     largest_px: longest displacement found in the exemplar, in its own pixels.  body: None where only the face moved.
+    exemplars: the pairs it was read from, and thumbnails: (2, 3, S, S) uint8, the straightened face before and after;
+    both are for keeping and for looking at, and change nothing.
     """
 
     tokens: Tensor
@@ -31,6 +34,8 @@ class Operation:
     largest_px: float = 0.0
     notes: tuple[str, ...] = ()
     body: BodyMotion | None = None
+    exemplars: tuple[Exemplar, ...] = ()
+    thumbnails: Tensor | None = None
 
     @property
     def is_identity(self) -> bool:

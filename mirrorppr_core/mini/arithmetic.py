@@ -1,0 +1,258 @@
+"""Operations made of operations: weakened, undone, put in a row, mixed, limited to a part of the face.
+
+    scaled      the operation at 0 to 200 %
+    undone      what takes the operation back: the photo after becomes the photo before
+    combined    one after another, each on the face that those before have made
+    blended     several at once, by weights that sum to one; equal weights average pairs of one look
+    limited     only on parts, one side, or a mask painted on the query
+
+A retouch is a field on the query's pixels, so the laws hold there, exactly, and not among tokens or in the canonical
+view. An expression is a small tree; `field_of` walks it for one face. It knows no network: what a leaf does to a face
+is the caller's, who gets faces that earlier steps have moved.
+
+To undo an operation on a photo that shows its result, the face before it must be known: the one that the operation
+turns into the face at hand. It is found by repetition (take back what the operation would do to the last guess).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..faces.locator import Face
+from ..faces.parts import PARTS, check_parts, part_weight
+from ..geometry.arithmetic import destinations, inverse, mixture, origins, sequence, weighted
+from ..geometry.displacement import pixel_grid
+from ..geometry.field import Field
+from ..operations.sliders import Sliders
+from .operation import Operation
+
+MOST = 2.0  # times the exemplar, all factors together
+_GUESSES = 12
+_SETTLED_PX = 0.01  # by which the last guess of the face before moved, at most
+_STEPS_PER_EYE_DISTANCE = 48  # at which the weights of parts are computed
+
+
+class Law:
+    """An operation made of others. `parts_of` gives them."""
+
+    @property
+    def set_hash(self) -> str | None:
+        """The matched set of its extracted operations; None where there are only sliders."""
+        return next((one.set_hash for one in leaves(self) if isinstance(one, Operation)), None)
+
+    @property
+    def is_identity(self) -> bool:
+        """True when it leaves every photo as it is."""
+        return all(_leaves_all(one) for one in leaves(self))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Of all its operations, each once."""
+        return tuple(dict.fromkeys(note for one in leaves(self) for note in getattr(one, "notes", ())))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaled(Law):
+    of: AnyOperation
+    factor: float  # 0 to 2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.factor <= MOST:
+            raise ValueError(
+                f"an operation cannot be scaled to {100 * self.factor:g} %: use 0 to {100 * MOST:g} %, or undo it"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undone(Law):
+    of: AnyOperation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Combined(Law):
+    steps: tuple[AnyOperation, ...]
+
+    def __post_init__(self) -> None:
+        _check_several(self.steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blended(Law):
+    """weights: of each operation, from 0; they sum to one."""
+
+    of: tuple[AnyOperation, ...]
+    weights: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _check_several(self.of)
+        total = sum(self.weights)
+        if len(self.weights) != len(self.of) or min(self.weights) < 0 or not math.isfinite(total) or total <= 0:
+            raise ValueError(
+                f"{len(self.of)} operations with weights {self.weights}: give each one a weight from 0, not all 0"
+            )
+        object.__setattr__(self, "weights", tuple(weight / total for weight in self.weights))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limited(Law):
+    """parts, side: see faces.parts.  region: (H, W) of the query, 0 to 1, or None; 0 is left alone."""
+
+    of: AnyOperation
+    parts: tuple[str, ...] = PARTS
+    side: str = "both"
+    region: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        check_parts(self.parts, self.side)
+        if self.region is not None and self.region.ndim != 2:
+            raise ValueError(f"the mask is {tuple(self.region.shape)}: pass one picture's (H, W)")
+
+
+AnyOperation = Operation | Sliders | Scaled | Undone | Combined | Blended | Limited
+Leaf = Operation | Sliders
+
+
+def combined(steps: Sequence[AnyOperation]) -> Combined:
+    """In this order. Sequences within it are opened, so that brackets do not matter."""
+    flat: list[AnyOperation] = []
+    for step in steps:
+        flat += step.steps if isinstance(step, Combined) else [step]
+    return Combined(steps=tuple(flat))
+
+
+def averaged(several: Sequence[AnyOperation]) -> Blended:
+    """Several exemplars of one look as one operation: what they share stays, what one of them errs by fades."""
+    return Blended(of=tuple(several), weights=(1.0,) * len(several))
+
+
+def parts_of(operation: AnyOperation) -> tuple[AnyOperation, ...]:
+    """The operations that it is directly made of; none for a leaf."""
+    if isinstance(operation, Combined):
+        return operation.steps
+    if isinstance(operation, Blended):
+        return operation.of
+    return (operation.of,) if isinstance(operation, Scaled | Undone | Limited) else ()
+
+
+def leaves(operation: AnyOperation) -> Iterator[Leaf]:
+    """The extracted operations and sliders at the ends of the tree, from left to right."""
+    if isinstance(operation, Operation | Sliders):
+        yield operation
+    for part in parts_of(operation):
+        yield from leaves(part)
+
+
+# What a leaf does to one face at a strength (negative: the opposite motion).
+Apply = Callable[[Leaf, float, Face], Field]
+
+
+def field_of(operation: AnyOperation, face: Face, apply: Apply, *, strength: float = 1.0) -> Field:
+    """The motion of one face of a photo. strength: of the whole; negative takes a made-up operation back.
+
+    Raises ValueError where strengths multiply to more than 200 %, or a mask is of another size than the photo.
+    """
+    if isinstance(operation, Operation | Sliders):
+        if abs(strength) > MOST + 1e-6:
+            raise ValueError(
+                f"the strengths of this operation multiply to {100 * abs(strength):g} %: {100 * MOST:g} % is the most. "
+                "Lower one of them."
+            )
+        return apply(operation, strength, face)
+    if isinstance(operation, Scaled):
+        return field_of(operation.of, face, apply, strength=strength * operation.factor)
+    if isinstance(operation, Undone):
+        if strength < 0:
+            return field_of(operation.of, face, apply, strength=-strength)
+        return _undone(operation.of, face, apply, strength)
+    if isinstance(operation, Combined):
+        return _in_a_row(operation.steps, face, apply, strength)
+    if isinstance(operation, Blended):
+        fields = [field_of(one, face, apply, strength=strength) for one in operation.of]
+        return mixture(fields, operation.weights)
+    field = field_of(operation.of, face, apply, strength=strength)
+    return _limited(field, operation, face)
+
+
+def _in_a_row(steps: tuple[AnyOperation, ...], face: Face, apply: Apply, strength: float) -> Field:
+    if strength < 0:
+        steps, strength = tuple(Undone(of=step) for step in reversed(steps)), -strength
+    total = field_of(steps[0], face, apply, strength=strength)
+    for step in steps[1:]:
+        now = _moved(face, lambda points, done=total: destinations(points, done))
+        total = sequence(total, field_of(step, now, apply, strength=strength))
+    return total
+
+
+def _undone(operation: AnyOperation, face: Face, apply: Apply, strength: float) -> Field:
+    before = face
+    for _ in range(_GUESSES):
+        field = field_of(operation, before, apply, strength=strength)
+        guess = _moved(face, lambda points, made=field: origins(points, made))
+        change = float((guess.mesh - before.mesh).norm(dim=1).amax())
+        before = guess
+        if change < _SETTLED_PX:
+            break
+    return inverse(field_of(operation, before, apply, strength=strength)).field
+
+
+def _moved(face: Face, move: Callable[[Tensor], Tensor]) -> Face:
+    """The face after its points went somewhere else."""
+    points = move(torch.cat([face.landmarks, face.mesh]))
+    landmarks, mesh = points.split([len(face.landmarks), len(face.mesh)])
+    box = (*landmarks.amin(dim=0).tolist(), *landmarks.amax(dim=0).tolist())
+    return replace(face, landmarks=landmarks, mesh=mesh, box=box)
+
+
+def _limited(field: Field, limit: Limited, face: Face) -> Field:
+    if not field.displacement.numel():
+        return field
+    left, top, right, bottom = field.box
+    weight = field.displacement.new_ones(1, 1, bottom - top, right - left)
+    if set(limit.parts) != set(PARTS) or limit.side != "both":
+        weight = _share_of_box(limit, face, field.box)
+    if limit.region is not None:
+        height, width = limit.region.shape
+        if (height, width) != (field.height, field.width):
+            raise ValueError(
+                f"the operation is limited by a mask of {width}x{height} but the query is "
+                f"{field.width}x{field.height}: paint the mask on the query itself"
+            )
+        weight = weight * limit.region[top:bottom, left:right].to(weight)
+    return weighted(field, weight)
+
+
+def _share_of_box(limit: Limited, face: Face, box: tuple[int, int, int, int]) -> Tensor:
+    """The parts' share of every pixel in a box, computed on a coarser grid: (1, 1, h, w). Zeros stay exact."""
+    left, top, right, bottom = box
+    size = max(face.box[2] - face.box[0], face.box[3] - face.box[1]) / 2.5  # about an eye distance
+    stride = max(1.0, size / _STEPS_PER_EYE_DISTANCE)
+    rows, columns = max(2, round((bottom - top) / stride)), max(2, round((right - left) / stride))
+    step = torch.tensor([(right - left) / columns, (bottom - top) / rows]).view(1, 2, 1, 1)
+    corner = torch.tensor([left - 0.5, top - 0.5]).view(1, 2, 1, 1)
+    points = (pixel_grid(rows, columns) + 0.5) * step + corner
+    share = part_weight(face.landmarks, points.flatten(2)[0].mT, limit.parts, limit.side)
+    return F.interpolate(
+        share.view(1, 1, rows, columns), (bottom - top, right - left), mode="bilinear", align_corners=False
+    )
+
+
+def _leaves_all(one: Leaf) -> bool:
+    return not one.amounts if isinstance(one, Sliders) else one.is_identity
+
+
+def _check_several(several: tuple[AnyOperation, ...]) -> None:
+    """Raise ValueError unless there are operations and they come from one matched set."""
+    if not several:
+        raise ValueError("no operation to combine: connect one or more")
+    hashes = dict.fromkeys(one.set_hash for part in several for one in leaves(part) if isinstance(one, Operation))
+    if len(hashes) > 1:
+        raise ValueError(
+            f"these operations come from different sets ({', '.join(hashes)}): extract them all with one set, or load "
+            "them again from files that hold their exemplar"
+        )
