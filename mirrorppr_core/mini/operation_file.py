@@ -162,20 +162,20 @@ def privacy_note(tree: Any) -> str:
 def write_new(path: Path, content: bytes) -> None:
     """A file appears whole or not at all, and never in another one's place. Raises OSError with the remedy."""
     temporary, begun = path.with_name(f".{path.name}.{os.getpid()}.part"), False
+    if path.exists():
+        raise FileExistsError(f"{path.name} exists already and is not overwritten: choose another name")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "xb"):  # keeps the name; raises where there is such a file
+        with open(path, "xb"):  # keeps the name; raises where somebody was faster
             begun = True
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except FileExistsError:
-        raise FileExistsError(f"{path.name} exists already and is not overwritten: choose another name") from None
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         if begun:
+            temporary.unlink(missing_ok=True)
             path.unlink(missing_ok=True)
         raise OSError(
             f"cannot write {path.name} into {path.parent.name}/ ({error.strerror or error}): free some space, or "
