@@ -35,6 +35,7 @@ from .operation import Operation
 MOST = 2.0  # times the exemplar, all factors together
 _GUESSES = 12
 _SETTLED_PX = 0.01  # by which the last guess of the face before moved, at most
+_UNSETTLED_PX = 0.1  # more is worth a remark
 _STEPS_PER_EYE_DISTANCE = 48  # at which the weights of parts are computed
 
 
@@ -152,8 +153,11 @@ def leaves(operation: AnyOperation) -> Iterator[Leaf]:
 Apply = Callable[[Leaf, float, Face], Field]
 
 
-def field_of(operation: AnyOperation, face: Face, apply: Apply, *, strength: float = 1.0) -> Field:
-    """The motion of one face of a photo. strength: of the whole; negative takes a made-up operation back.
+def field_of(
+    operation: AnyOperation, face: Face, apply: Apply, *, strength: float = 1.0, remarks: list[str] | None = None
+) -> Field:
+    """The motion of one face of a photo.  strength: of the whole; negative takes a made-up operation back.
+    remarks: gets what a user should know about the result.
 
     Raises ValueError where strengths multiply to more than 200 %, or a mask is of another size than the photo.
     """
@@ -165,32 +169,34 @@ def field_of(operation: AnyOperation, face: Face, apply: Apply, *, strength: flo
             )
         return apply(operation, strength, face)
     if isinstance(operation, Scaled):
-        return field_of(operation.of, face, apply, strength=strength * operation.factor)
+        return field_of(operation.of, face, apply, strength=strength * operation.factor, remarks=remarks)
     if isinstance(operation, Undone):
         if strength < 0:
-            return field_of(operation.of, face, apply, strength=-strength)
-        return _undone(operation.of, face, apply, strength)
+            return field_of(operation.of, face, apply, strength=-strength, remarks=remarks)
+        return _undone(operation.of, face, apply, strength, remarks)
     if isinstance(operation, Combined):
-        return _in_a_row(operation.steps, face, apply, strength)
+        return _in_a_row(operation.steps, face, apply, strength, remarks)
     if isinstance(operation, Blended):
-        fields = [field_of(one, face, apply, strength=strength) for one in operation.of]
+        fields = [field_of(one, face, apply, strength=strength, remarks=remarks) for one in operation.of]
         return mixture(fields, operation.weights)
-    field = field_of(operation.of, face, apply, strength=strength)
+    field = field_of(operation.of, face, apply, strength=strength, remarks=remarks)
     return _limited(field, operation, face)
 
 
-def _in_a_row(steps: tuple[AnyOperation, ...], face: Face, apply: Apply, strength: float) -> Field:
+def _in_a_row(
+    steps: tuple[AnyOperation, ...], face: Face, apply: Apply, strength: float, remarks: list[str] | None
+) -> Field:
     if strength < 0:
         steps, strength = tuple(Undone(of=step) for step in reversed(steps)), -strength
-    total = field_of(steps[0], face, apply, strength=strength)
+    total = field_of(steps[0], face, apply, strength=strength, remarks=remarks)
     for step in steps[1:]:
         now = _moved(face, lambda points, done=total: destinations(points, done))
-        total = sequence(total, field_of(step, now, apply, strength=strength))
+        total = sequence(total, field_of(step, now, apply, strength=strength, remarks=remarks))
     return total
 
 
-def _undone(operation: AnyOperation, face: Face, apply: Apply, strength: float) -> Field:
-    before = face
+def _undone(operation: AnyOperation, face: Face, apply: Apply, strength: float, remarks: list[str] | None) -> Field:
+    before, change = face, math.inf
     for _ in range(_GUESSES):
         field = field_of(operation, before, apply, strength=strength)
         guess = _moved(face, lambda points, made=field: origins(points, made))
@@ -198,7 +204,16 @@ def _undone(operation: AnyOperation, face: Face, apply: Apply, strength: float) 
         before = guess
         if change < _SETTLED_PX:
             break
-    return inverse(field_of(operation, before, apply, strength=strength)).field
+    back = inverse(field_of(operation, before, apply, strength=strength))
+    if remarks is not None and back.num_left:
+        remarks.append(
+            f"the operation folds at {back.num_left} pixels of this face: what it covers up there cannot be taken back"
+        )
+    if remarks is not None and change > _UNSETTLED_PX:
+        remarks.append(
+            f"the face before the operation is known only to {change:.1f} px: taking it back is not exact on this photo"
+        )
+    return back.field
 
 
 def _moved(face: Face, move: Callable[[Tensor], Tensor]) -> Face:

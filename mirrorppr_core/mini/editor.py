@@ -6,6 +6,9 @@
     motion ─► Field in photo pixels ─ × strength ─┬► warp of the photo at its native resolution
     operation's body motion (body.py) ────────────┘
 
+person.py does this for one operation and one face; an operation made of others is put together from such fields
+(arithmetic.py).
+
 Nothing is repainted: a pixel of the result is a pixel of the photo, moved; pixels that do not move keep their bits.
 Design: the paper's system with a field codec in place of the VAE.
 """
@@ -22,19 +25,17 @@ from ..faces.choice import check_choice, choose
 from ..faces.locator import Face
 from ..geometry.displacement import jacobian_determinant
 from ..geometry.field import Field, apply_field, joined
-from ..geometry.unfold import unfold
 from ..images import check_photo
 from ..networks.config import ModelConfig
 from ..networks.connector import Connector
-from ..networks.flow import draw_noise, integrate
 from ..operations.atoms import atoms_of
-from ..operations.bank import PhotoFace, bank_motions
-from .codec import FieldCodec, motion_scale
-from .field_dit import FieldCondition, FieldDiT
+from .arithmetic import MOST, AnyOperation, field_of, leaves
+from .field_dit import FieldDiT
 from .operation import Operation
+from .person import SOFTENED, Person, Walk
 from .sight import Sight
 
-MAX_STRENGTH = 2.0
+MAX_STRENGTH = MOST
 _STRIP_ROWS = 512  # of a field looked at together
 
 
@@ -84,7 +85,7 @@ class FieldEditor:
     def retouch(
         self,
         query: Tensor,
-        operation: Operation,
+        operation: AnyOperation,
         connector: Connector,
         config: RetouchConfig | None = None,
         *,
@@ -98,87 +99,60 @@ class FieldEditor:
         """
         config = config or RetouchConfig()
         check_photo(query, "query")
-        if operation.set_hash != self.set_hash:
-            raise ValueError(
-                f"the operation was extracted by set {operation.set_hash} but this model is set {self.set_hash}: "
-                "extractor, connector and DiT must come from one set. Extract the operation again with this set."
-            )
+        self._check(operation)
         height, width = query.shape[-2:]
         if region is not None and region.shape != query.shape[-2:]:
             (rh, rw), fix = region.shape[-2:], "paint or resize the mask at the query's size"
             raise ValueError(f"the mask is {rw}x{rh} but the query is {width}x{height}: {fix}")
         faces = choose(self.sight.faces(query), config.face, region=region)
-        field, softened, notes = Field.zero(height, width), False, ()
-        if config.strength != 0:
-            results, notes = self._bodies(query, faces, operation, config.strength)
-            if (operation.motion != 0).any():
-                faces_moved = [self._field(query, f, operation, connector, config, on_step) for f in faces]
-                results += [one for one, _ in faces_moved]
-                softened = any(soft for _, soft in faces_moved)
-            field = joined(results, field)
+        walk = Walk(num_steps=config.num_steps, seed=config.seed, refine=config.refine, on_step=on_step)
+        people = [self._person(query, face, connector, walk) for face in faces]
+        nothing, remarks = Field.zero(height, width), []
+        fields = [
+            field_of(operation, person.face, person.apply, strength=config.strength, remarks=remarks)
+            for person in people
+            if config.strength != 0
+        ]
+        field = joined(fields, nothing)
+        remarks += [note for person in people for note in person.notes]
+        softened = any(person.softened for person in people)
         return Retouched(
             image=apply_field(query, field),
             field=field,
             faces=tuple(faces),
-            notes=operation.notes + notes + _fold_notes(field, softened=softened),
+            notes=operation.notes + tuple(dict.fromkeys(remarks)) + _fold_notes(field, softened=softened),
         )
 
-    def _bodies(
-        self, query: Tensor, faces: list[Face], operation: Operation, strength: float
-    ) -> tuple[list[Field], tuple[str, ...]]:
-        """The motion beside each face, and what to know about it."""
-        if operation.body is None:
-            return [], ()
-        bodies = self.sight.bodies
-        carried = [bodies.carry(operation.body, query, face, strength) for face in faces]
-        notes = dict.fromkeys(note for _, own in carried for note in own)
-        return [field for field, _ in carried], tuple(notes)
+    def _check(self, operation: AnyOperation) -> None:
+        """Raise ValueError unless this set made all of its extracted operations."""
+        n, num_atoms = self.config.view.size, len(atoms_of(self.config.dit.operations))
+        for one in leaves(operation):
+            if not isinstance(one, Operation):
+                continue
+            if one.set_hash != self.set_hash:
+                raise ValueError(
+                    f"the operation was extracted by set {one.set_hash} but this model is set {self.set_hash}: "
+                    "extractor, connector and DiT must come from one set. Extract the operation again with this set."
+                )
+            if one.motion.shape[-1] != n or one.atoms.shape[1] != num_atoms:
+                raise ValueError("the operation names this set but does not fit it: its file is damaged, extract again")
 
-    def _field(
-        self,
-        query: Tensor,
-        face: Face,
-        operation: Operation,
-        connector: Connector,
-        config: RetouchConfig,
-        on_step: Callable[[int, Tensor], None] | None,
-    ) -> tuple[Field, bool]:
-        """The motion of one face, and whether it had to be softened so as not to fold."""
-        canonical = self.sight.view
-        view = canonical.fit(face.landmarks)
-        codec, scale = FieldCodec(), motion_scale(operation.motion)
-        latent = codec.encode(operation.motion, scale)
-        if config.refine:
-            photo_face = PhotoFace(face.mesh, (query.shape[-2], query.shape[-1]))
-            condition = FieldCondition(
-                copied=latent,
-                query_shape=view.shape,
-                exemplar_shape=operation.shape,
-                query_points=canonical.landmarks(view.shape),
-                exemplar_points=canonical.landmarks(operation.shape),
-                query_atoms=bank_motions(atoms_of(self.config.dit.operations), photo_face, view, canonical),
-                exemplar_atoms=operation.atoms,
-                features=self.sight.features(query, view),
-            )
-            tokens = connector(operation.tokens)
-            latent = integrate(
-                lambda x_t, t: self.field_dit(
-                    noisy=x_t, condition=condition, tokens=tokens, t=torch.full((1,), t, dtype=x_t.dtype)
-                ),
-                draw_noise(tuple(latent.shape), config.seed),
-                num_steps=config.num_steps,
-                on_step=on_step,
-            )
-        wanted = codec.decode(latent, scale) * canonical.window * config.strength
-        motion = unfold(wanted, view.shape)
-        field = canonical.motion_to_photo(motion, view, height=query.shape[-2], width=query.shape[-1])
-        return field, not torch.equal(motion, wanted)
+    def _person(self, query: Tensor, face: Face, connector: Connector, walk: Walk) -> Person:
+        return Person(
+            query=query,
+            face=face,
+            config=self.config,
+            sight=self.sight,
+            field_dit=self.field_dit,
+            connector=connector,
+            walk=walk,
+        )
 
 
 def _fold_notes(field: Field, *, softened: bool) -> tuple[str, ...]:
     notes = []
     if softened:
-        notes.append("so strong a motion would fold the face over itself: it was softened there")
+        notes.append(SOFTENED)
     folded = _folded_pixels(field.displacement)
     if folded:
         notes.append(f"the motion folds over itself at {folded} pixels, which shows as a smear: lower the strength")

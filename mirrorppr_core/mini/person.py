@@ -1,0 +1,151 @@
+"""What one operation does to one person of one photo: the leaves of an expression, as fields.
+
+    extracted   the field DiT on the straightened face, the body's part beside it
+    sliders     the named motions on the face's own landmarks and the body's joints, no network
+
+Steps of an expression move the face, so a leaf is asked about other landmarks than those that were found. The encoder's
+features stay those of the photo: it sees the face straightened, and there a moved face looks as it did before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..bodies.motion_map import person_frame
+from ..bodies.network import MEDIAPIPE_POSE
+from ..faces.locator import Face
+from ..faces.view import FaceView
+from ..geometry.field import Field, joined
+from ..geometry.similarity import fit_similarity
+from ..geometry.unfold import unfold
+from ..networks.config import ModelConfig
+from ..networks.connector import Connector
+from ..networks.flow import draw_noise, integrate
+from ..operations.atoms import Atom, atoms_of
+from ..operations.bank import PhotoFace, bank_motions
+from ..operations.on_body import as_pose, body_field
+from ..operations.sliders import Sliders
+from .arithmetic import Leaf
+from .codec import FieldCodec, motion_scale
+from .field_dit import FieldCondition, FieldDiT
+from .operation import Operation
+from .sight import Sight
+
+SOFTENED = "so strong a motion would fold the face over itself: it was softened there"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walk:
+    """How the flow of the field DiT is walked.  refine: without, the exemplar's motion is copied."""
+
+    num_steps: int
+    seed: int
+    refine: bool
+    on_step: Callable[[int, Tensor], None] | None
+
+
+@dataclass
+class Person:
+    """One face of a query, and the parts of a set that act on it.  notes: gathered while it is retouched."""
+
+    query: Tensor  # (1, C, H, W)
+    face: Face
+    config: ModelConfig
+    sight: Sight
+    field_dit: FieldDiT
+    connector: Connector
+    walk: Walk
+    notes: list[str] = field(default_factory=list)
+    softened: bool = False
+
+    def apply(self, leaf: Leaf, strength: float, face: Face) -> Field:
+        """The motion of a leaf on this person, whose face is now as given."""
+        if strength == 0:
+            return self._nothing
+        if isinstance(leaf, Sliders):
+            return self._from_sliders(leaf, strength, face)
+        parts = []
+        if leaf.body is not None:
+            carried, notes = self.sight.bodies.carry(leaf.body, self.query, face, strength)
+            parts.append(carried)
+            self.notes += notes
+        if (leaf.motion != 0).any():
+            parts.append(self._of_face(leaf, strength, face))
+        return joined(parts, self._nothing)
+
+    def _of_face(self, operation: Operation, strength: float, face: Face) -> Field:
+        canonical = self.sight.view
+        view = canonical.fit(face.landmarks)
+        codec, scale = FieldCodec(), motion_scale(operation.motion)
+        latent = codec.encode(operation.motion, scale)
+        if self.walk.refine:
+            condition = FieldCondition(
+                copied=latent,
+                query_shape=view.shape,
+                exemplar_shape=operation.shape,
+                query_points=canonical.landmarks(view.shape),
+                exemplar_points=canonical.landmarks(operation.shape),
+                query_atoms=self._motions(atoms_of(self.config.dit.operations), face, view),
+                exemplar_atoms=operation.atoms,
+                features=self._features,
+            )
+            tokens = self.connector(operation.tokens)
+            latent = integrate(
+                lambda x_t, t: self.field_dit(
+                    noisy=x_t, condition=condition, tokens=tokens, t=torch.full((1,), t, dtype=x_t.dtype)
+                ),
+                draw_noise(tuple(latent.shape), self.walk.seed),
+                num_steps=self.walk.num_steps,
+                on_step=self.walk.on_step,
+            )
+        return self._on_photo(codec.decode(latent, scale) * canonical.window * strength, view)
+
+    def _from_sliders(self, sliders: Sliders, strength: float, face: Face) -> Field:
+        on_face = tuple(
+            Atom(one.operation, one.percent, one.side) for one in sliders.amounts if not one.on_body and one.percent
+        )
+        parts = []
+        if on_face:
+            view = self.sight.view.fit(face.landmarks)
+            motion = self._motions(on_face, face, view).sum(dim=1) * strength
+            parts.append(self._on_photo(motion, view))
+        on_body = [one for one in sliders.amounts if one.on_body and one.percent]
+        if on_body:
+            parts.append(body_field(on_body, self._pose, face.mesh, self._size, strength=strength))
+        return joined(parts, self._nothing)
+
+    def _motions(self, atoms: tuple[Atom, ...], face: Face, view: FaceView) -> Tensor:
+        """What each does to the face: (1, M, 2, N, N) cells."""
+        return bank_motions(atoms, PhotoFace(face.mesh, self._size), view, self.sight.view)
+
+    def _on_photo(self, wanted: Tensor, view: FaceView) -> Field:
+        """Motion in the view (1, 2, N, N) as a field, softened where it would fold."""
+        motion = unfold(wanted, view.shape)
+        self.softened |= not torch.equal(motion, wanted)
+        return self.sight.view.motion_to_photo(motion, view, height=self._size[0], width=self._size[1])
+
+    @cached_property
+    def _features(self) -> Tensor:
+        return self.sight.features(self.query, self.sight.view.fit(self.face.landmarks))
+
+    @cached_property
+    def _pose(self) -> Tensor | None:
+        """The joints among MediaPipe's, or None where the shoulders cannot be told."""
+        skeleton = self.sight.bodies.skeleton(self.query, self.face)
+        if skeleton is None or not skeleton.has_shoulders:
+            return None
+        frame = person_frame(fit_similarity(self.sight.locator.mean_face, self.face.landmarks))
+        return as_pose(frame.apply(skeleton.joints), skeleton.told, MEDIAPIPE_POSE)
+
+    @property
+    def _nothing(self) -> Field:
+        return Field.zero(*self._size)
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self.query.shape[-2], self.query.shape[-1]
