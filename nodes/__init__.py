@@ -5,7 +5,10 @@
     retouch.py    Retouch Sampler
     reproject.py  Reproject
     fields.py     Apply Field, Field Preview
-    simulate.py   Simulate Retouch
+    simulate.py   Simulate Retouch;  sample_portraits.py: Sample Portraits, drawn ones
+    faces.py      Find Faces
+    compare.py    Compare;  its slider is web/js/compare.js
+    album.py      Retouch Album
     qwen/         the nodes of the paper's own system
     sets.py       where matched sets lie, and the models kept of them
     sockets.py    our types, and IMAGE / MASK to core's tensors and back
@@ -19,6 +22,9 @@ has is used.
 
 from comfy_api.latest import ComfyExtension, io
 
+from .album import RetouchAlbum
+from .compare import Compare
+from .faces import FindFaces
 from .fields import ApplyField, FieldPreview
 from .loaders import Load, LoadConnector, LoadDiT, LoadExtractor
 from .operation import ExtractOperation
@@ -28,6 +34,7 @@ from .qwen.operation import ExtractQwenOperation
 from .qwen.sampler import QwenSampler
 from .reproject import Reproject
 from .retouch import RetouchSampler
+from .sample_portraits import SamplePortraits
 from .sets import register_folder
 from .simulate import SimulateRetouch
 
@@ -42,6 +49,10 @@ NODES: list[type[io.ComfyNode]] = [
     ApplyField,
     FieldPreview,
     SimulateRetouch,
+    SamplePortraits,
+    FindFaces,
+    Compare,
+    RetouchAlbum,
     LoadQwen,
     ApplyQwen,
     ExtractQwenOperation,

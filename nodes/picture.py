@@ -76,6 +76,39 @@ def draw_findings(photo: Tensor, face: Face, motion: Field) -> Image.Image:
     return _with_text(both, f"{_in_words(motion)}{explanation}")
 
 
+def draw_comparison(before: Tensor, after: Tensor, field: Field | None, *, gain: float, close_up: bool) -> Image.Image:
+    """Before, after, their difference times `gain` on grey and, with a field, how far each spot went.
+
+    before, after: (1, C, H, W).  close_up: only where pixels changed.
+    """
+    change = (after[:, :3] - before[:, :3]).abs().amax(dim=1)[0]
+    look = _around(_box_of(change) if close_up else (0, 0, change.shape[1], change.shape[0]), margin=1.1)
+    still = Field.zero(*change.shape)
+    grey = (0.5 + gain * (after[:, :3] - before[:, :3])).clamp(0, 1)
+    panels = [("before", _looked_at(before, still, look)), ("after", _looked_at(after, still, look))]
+    panels.append((f"difference x {gain:g}", _looked_at(grey, still, look)))
+    if field is not None:
+        panels.append((f"motion, {_in_words(field)}", _heat(field, look)))
+    page = Image.new("RGB", (2 * _SIDE, 2 * (_SIDE + 2 * (_SIDE // 30))), _PAPER)
+    for number, (words, picture) in enumerate(panels):
+        page.paste(_with_text(picture, words), (number % 2 * _SIDE, number // 2 * (page.height // 2)))
+    return page
+
+
+def draw_faces(photo: Tensor, faces: list[Face], chosen: list[Face]) -> Image.Image:
+    """The photo with a number on every face, counted from the left; those chosen in green, the others in grey."""
+    height, width = photo.shape[-2:]
+    look = _around((0, 0, width, height))
+    picture = _looked_at(photo, Field.zero(height, width), look)
+    pen, font = ImageDraw.Draw(picture), ImageFont.load_default(size=_SIDE // 20)
+    for number, face in enumerate(sorted(faces, key=lambda one: one.box[0]), start=1):
+        (x0, y0), (x1, y1) = look.drawn(torch.tensor(face.box).view(2, 2)).tolist()
+        colour = _GREEN if any(face is one for one in chosen) else (150, 150, 150)
+        pen.rectangle((x0 - 4, y0 - 4, x1 + 4, y1 + 4), outline=colour, width=4)
+        pen.text((x0, y0), str(number), fill=colour, font=font, stroke_width=3, stroke_fill=_BLACK)
+    return _with_text(picture, f"{len(faces)} face(s) found, {len(chosen)} chosen; numbers count from the left")
+
+
 def draw_motion_preview(latent: Tensor) -> Image.Image:
     """The motion while it forms, in colours.  latent: (1, 2, N, N), any unit."""
     strength = latent.norm(dim=1)[0]
@@ -120,6 +153,20 @@ def _seen(field: Field, look: Look) -> Tensor:
     height, width = field.displacement.shape[-2:]
     grid = (points + 0.5) * 2 / torch.tensor([width, height]).view(2, 1, 1) - 1
     return F.grid_sample(field.displacement, grid.movedim(1, -1), mode="bilinear", align_corners=False)[0]
+
+
+def _heat(field: Field, look: Look) -> Image.Image:
+    """Black where nothing moved, over red and yellow to white where most did."""
+    share = _seen(field, look).norm(dim=0) / max(field.max_px, 1e-6)
+    return _to_picture(torch.stack([3 * share, 3 * share - 1, 3 * share - 2]))
+
+
+def _box_of(change: Tensor) -> tuple[float, float, float, float]:
+    """Around all changed pixels of (H, W); the whole picture where none changed."""
+    rows, columns = (change > 0).any(dim=1).nonzero().flatten(), (change > 0).any(dim=0).nonzero().flatten()
+    if not len(rows):
+        return 0, 0, change.shape[1], change.shape[0]
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def _draw_arrows(picture: Image.Image, field: Field, look: Look) -> str:

@@ -6,6 +6,7 @@ is in place before its line in the journal, and the order of lines is the order 
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,8 @@ from typing import Any
 
 import torch
 
-from ..mini.editor import Retouched
+from ..mini.editor import RetouchConfig, Retouched
+from ..mini.operation import Operation
 from ..photo_files import Photo, read_photo, write_png
 from .doubt import doubt_of
 from .journal import Journal, state_of
@@ -101,6 +103,21 @@ def described(result: Retouched, photo: Photo, seconds: float, operation_notes: 
         "changed_share": round(float(changed), 6),
         "doubt": doubt_of(result, operation_notes),
         "notes": [note for note in result.notes if note not in operation_notes],
+    }
+
+
+def settings_of(operation: Operation, config: RetouchConfig) -> dict[str, Any]:
+    """What decides the results, for the journal: an album of other settings is not continued."""
+    digest = hashlib.sha256()
+    for tensor in (operation.motion, operation.tokens, operation.shape):
+        digest.update(tensor.contiguous().numpy())
+    return {
+        "operation": digest.hexdigest()[:16],
+        "set": operation.set_hash,
+        "strength": config.strength,
+        "steps": config.num_steps,
+        "seed": config.seed,
+        "face": config.face,
     }
 
 

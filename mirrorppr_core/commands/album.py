@@ -9,20 +9,16 @@ retouched is written unchanged and named (--on-error skip), or ends the run (--o
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from ..albums.doubt import ranked
 from ..albums.journal import Journal
 from ..albums.photos import Album, check_apart, find_photos
-from ..albums.run import ON_ERROR, run_album
+from ..albums.run import ON_ERROR, run_album, settings_of
 from ..albums.sheet import FOLDER, draw_album_sheet
 from ..exemplar import Exemplar
 from ..mini.editor import MAX_STRENGTH, RetouchConfig
@@ -59,7 +55,7 @@ def run(options: Any) -> int:
     model = MirrorPPR.from_folder(options.weights or bundled_set())
     operation = model.extract(Exemplar(before.pixels, after.pixels), face=options.exemplar_face)
     prepare_folder(options.out / FOLDER)
-    journal = Journal(options.out / FOLDER / "journal.jsonl", _settings(operation, config))
+    journal = Journal(options.out / FOLDER / "journal.jsonl", settings_of(operation, config))
     began, rows, repeated = time.perf_counter(), [], 0
     steps = run_album(
         album,
@@ -80,25 +76,6 @@ def run(options: Any) -> int:
     print(json.dumps({**report, "photos": f"{options.out / FOLDER / 'report.json'}"}, indent=1))
     failed = report["not_retouched"]
     return 0 if not failed else 2 if failed == len(rows) else 1
-
-
-def _settings(operation: Operation, config: RetouchConfig) -> dict[str, Any]:
-    """What decides the results. An album of other settings is not continued."""
-    return {
-        "operation": _digest([operation.motion, operation.tokens, operation.shape]),
-        "set": operation.set_hash,
-        "strength": config.strength,
-        "steps": config.num_steps,
-        "seed": config.seed,
-        "face": config.face,
-    }
-
-
-def _digest(tensors: Iterable[Tensor]) -> str:
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(tensor.contiguous().numpy())
-    return digest.hexdigest()[:16]
 
 
 def _in_words(row: dict[str, Any]) -> str:
