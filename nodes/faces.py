@@ -52,7 +52,7 @@ class FindFaces(io.ComfyNode):
     def execute(cls, extractor, image, face, x=-1, y=-1) -> io.NodeOutput:
         photo = one_photo(image, "image")
         check_photo(photo, "image")
-        faces = locate(extractor.locator, photo)
+        faces = locate(extractor.sight.locator, photo)
         chosen = choose(faces, face) if x < 0 or y < 0 else [_at(faces, x, y)]
         region = torch.zeros(1, *photo.shape[-2:])
         for one in chosen:

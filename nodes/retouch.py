@@ -9,6 +9,7 @@ import comfy.utils
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..mirrorppr_core.geometry.field import Field
 from ..mirrorppr_core.mini.editor import MAX_STRENGTH, RetouchConfig, Retouched
 from ..mirrorppr_core.mini.files import check_one_set
 from .picture import draw_motion_preview, draw_photo
@@ -27,6 +28,7 @@ from .sockets import (
 )
 
 _PREVIEW_PX = 512
+ON_ERROR = ("stop", "skip")
 
 
 class RetouchSampler(io.ComfyNode):
@@ -80,6 +82,14 @@ class RetouchSampler(io.ComfyNode):
                     tooltip="Says who is meant: faces whose centre it does not cover are left alone. Usually not "
                     "connected. Paint it on the query itself.",
                 ),
+                io.Combo.Input(
+                    "on_error",
+                    options=list(ON_ERROR),
+                    default=ON_ERROR[0],
+                    optional=True,
+                    tooltip="A photo of the batch that cannot be retouched (no face, say). stop: the run ends there; "
+                    "skip: the photo stays as it is and the notes say why.",
+                ),
             ],
             outputs=[
                 io.Image.Output("image", display_name="image", tooltip="The retouched photos, at the query's size."),
@@ -96,20 +106,32 @@ class RetouchSampler(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, dit, connector, operation, query, strength, steps, seed, face, region=None) -> io.NodeOutput:
+    def execute(
+        cls, dit, connector, operation, query, strength, steps, seed, face, region=None, on_error="stop"
+    ) -> io.NodeOutput:
         check_one_set(connector=connector.set_hash, dit=dit.set_hash)
         config = RetouchConfig(strength=strength, num_steps=steps, seed=seed, face=face)
         progress = _Progress(num_photos=len(query), num_steps=steps)
         results: list[Retouched] = []
         for index, (photo, meant) in enumerate(zip(photos(query), regions(region, query), strict=True)):
             with naming(index, len(query)):
-                result = dit.retouch(
-                    photo, operation, connector.connector, config, region=meant, on_step=progress.during(index)
-                )
+                try:
+                    result = dit.retouch(
+                        photo, operation, connector.connector, config, region=meant, on_step=progress.during(index)
+                    )
+                except ValueError as error:
+                    if on_error != "skip":
+                        raise
+                    result = _unchanged(photo, error)
             progress.after(index, result.image)
             results.append(result)
         images, fields = [result.image for result in results], tuple(result.field for result in results)
         return io.NodeOutput(to_image(images), fields, moved_mask(fields), _notes(results))
+
+
+def _unchanged(photo: Tensor, error: ValueError) -> Retouched:
+    still = Field.zero(photo.shape[-2], photo.shape[-1])
+    return Retouched(image=photo, field=still, faces=(), notes=(f"left unchanged: {error}",))
 
 
 class _Progress:

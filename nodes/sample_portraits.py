@@ -51,7 +51,7 @@ class SamplePortraits(io.ComfyNode):
     @classmethod
     def execute(cls, retouch) -> io.NodeOutput:
         before, query = (as_float(_read(name)) for name in ("portrait_a", "portrait_b"))
-        mesh = extractor_of(BUNDLED).locator.find(before)[0].mesh
+        mesh = extractor_of(BUNDLED).sight.locator.find(before)[0].mesh
         after = apply_llw(before, mesh, RETOUCHES[retouch]).image
         return io.NodeOutput(to_image([before]), to_image([after]), to_image([query]))
 

@@ -3,6 +3,7 @@
 import json
 import time
 
+import numpy as np
 import pytest
 import skimage.data
 from host import PACK
@@ -145,3 +146,19 @@ def test_a_folder_outside_the_input_folder_is_refused(host, shoot):
     queued = host.queue(album("y", folder="../output"))  # newer hosts refuse it here, older ones leave it to the node
     complaint = queued.complaint if queued.prompt_id is None else host.wait(queued.prompt_id).complaint
     assert "folder" in complaint and not (host.base_dir / "output" / "y").exists()
+
+
+def test_one_faceless_picture_costs_a_batch_nothing_with_skip(host):
+    name = host.upload_image("wall.png", png(np.full((640, 640, 3), 127, np.uint8)))
+    batch = {"10": node("LoadImage", image=name), "11": node("ImageBatch", image1=["10", 0], image2=["1", 2])}
+    prompt = samples(**batch)
+    prompt["4"]["inputs"].update(query=["11", 0], on_error="skip")
+    prompt = {key: prompt[key] for key in ("1", "2", "3", "4", "7", "10", "11")}
+    prompt["9"] = node("PreviewAny", source=["4", 3])
+    run = host.run(prompt)
+    assert run.status == "success", run.complaint
+    first, second = (pixels(content) for content in host.images(run, "7"))
+    assert (first == 127).all() and second.std() > 20
+    assert "picture 1: left unchanged: no face found" in run.outputs["9"]["text"][0]
+    prompt["4"]["inputs"]["on_error"] = "stop"
+    assert "picture 1 of 2: no face found" in host.run(prompt).complaint
