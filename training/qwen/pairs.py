@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -29,6 +30,7 @@ from ..data.order import place_of, seed_of
 from ..recipes.augment import AugmentConfig, draw_view, see
 from ..recipes.photometry import PhotometricConfig, apply_look, draw_look
 from ..recipes.quadruplets import PLAIN
+from ..recipes.recipe import ALL_OPERATIONS
 
 CHANGED = 3 / 255  # smaller differences are rounding, or a JPEG of its own
 _HOLD = 2.0**64
@@ -183,23 +185,7 @@ def buckets_of(
     all sizes; 0: every pair once, at_most so many.  Raises ValueError where nothing is left.
     """
     facts = pairs.facts
-    fits = (facts.operations & ~np.uint64(allowed)) == 0
-    if not fits.any():
-        raise ValueError(
-            "no pair shows operations of this stage only: set data.operations to those of the pairs, or the stage's "
-            "`data` to their subset"
-        )
-    # Who is on which side hangs on the name alone; a pair whose exemplar is someone else must have both on one side.
-    held = facts.identity.astype(np.float64) < share * _HOLD
-    given = np.where(facts.exemplar < 0, np.arange(len(facts)), facts.exemplar)
-    ours = fits & (held == held_out) & (held[given] == held_out)
-    rows = np.flatnonzero(ours & (facts.exemplar >= 0))
-    if not len(rows):
-        which, people = ("held out" if held_out else "left for training"), len(np.unique(facts.identity[fits]))
-        raise ValueError(
-            f"none of the {people} identities of these pairs is {which} at data.held_out={share}: use more pairs of "
-            "more people, or another share"
-        )
+    rows = _rows(facts, allowed=allowed, held_out=held_out, share=share)
     partners = rows[np.argsort(facts.retouch[rows], kind="stable")]
     count, total = min(len(query_sizes), len(rows)), samples or len(rows)
     if at_most is not None:
@@ -220,6 +206,28 @@ def buckets_of(
     )
 
 
+def _rows(facts: PairFacts, *, allowed: int, held_out: bool, share: float) -> np.ndarray:
+    """Numbers of the pairs that may serve as queries on one side: training, or held out."""
+    fits = (facts.operations & ~np.uint64(allowed)) == 0
+    if not fits.any():
+        raise ValueError(
+            "no pair shows operations of this stage only: set data.operations to those of the pairs, or the stage's "
+            "`data` to their subset"
+        )
+    # Who is on which side hangs on the name alone; a pair whose exemplar is someone else must have both on one side.
+    held = facts.identity.astype(np.float64) < share * _HOLD
+    given = np.where(facts.exemplar < 0, np.arange(len(facts)), facts.exemplar)
+    ours = fits & (held == held_out) & (held[given] == held_out)
+    rows = np.flatnonzero(ours & (facts.exemplar >= 0))
+    if not len(rows):
+        which, people = ("held out" if held_out else "left for training"), len(np.unique(facts.identity[fits]))
+        raise ValueError(
+            f"none of the {people} identities of these pairs is {which} at data.held_out={share}: use more pairs of "
+            "more people, or another share"
+        )
+    return rows
+
+
 def with_partner(facts: PairFacts, rows: np.ndarray) -> int:
     """How many of these pairs show a retouch that another identity among them has too."""
     known = rows[facts.retouch[rows] != 0]
@@ -231,6 +239,11 @@ def with_partner(facts: PairFacts, rows: np.ndarray) -> int:
 def number_of(name: str) -> int:
     """A name as a number: spread evenly over 64 bits, never 0, the same on every machine."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") or 1
+
+
+def bits_of(operations: Iterable[str]) -> int:
+    """Names as one number: bit k for recipes.ALL_OPERATIONS[k]."""
+    return sum(1 << ALL_OPERATIONS.index(name) for name in set(operations))
 
 
 def changed_box(before: Tensor, after: Tensor) -> tuple[float, float, float, float] | None:

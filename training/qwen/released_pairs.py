@@ -29,7 +29,7 @@ from ..recipes.recipe import ALL_OPERATIONS
 from ..released.compose import compose
 from ..released.formats import ProfessionalEdit, read_pairs, read_professional, read_simface
 from ..released.rows import Released
-from .pairs import LoadedPair, PairFacts, UnusablePair, changed_box, number_of
+from .pairs import LoadedPair, PairFacts, UnusablePair, bits_of, changed_box, number_of
 
 SIMFACE, PROFESSIONAL = "dataset.json", "single_ops_all.json"
 _METADATA = ("professional/metadata", "metadata", ".")  # where the latter may lie
@@ -160,7 +160,7 @@ def _choices(names: list[str], max_steps: int) -> list[tuple[str, ...]]:
 
 def _bits(choice: tuple[str, ...]) -> int:
     operations = [name.rpartition(":")[0] for name in choice]
-    return sum(1 << ALL_OPERATIONS.index(name) for name in operations if name in ALL_OPERATIONS)
+    return bits_of(name for name in operations if name in ALL_OPERATIONS)
 
 
 def _folders(root: Path) -> list[_Known]:

@@ -21,7 +21,7 @@ from ..recipes.recipe import ALL_OPERATIONS, Recipe
 from ..shards.folder import MANIFEST
 from ..shards.reader import ShardSet
 from ..shards.spec import FORMAT_VERSION
-from .pairs import LoadedPair, PairFacts, number_of
+from .pairs import LoadedPair, PairFacts, bits_of, number_of
 
 INDEX = "pairs-index.npz"
 _ARRAYS = ("identity", "retouch", "operations")
@@ -82,22 +82,25 @@ def read_manifest(folder: Path) -> dict:
 
 
 def _index(shards: ShardSet) -> tuple[np.ndarray, ...]:
-    """identity, retouch and operations of every pair, from the index where it is of these shards."""
+    """identity, retouch and operations of every pair, from the index where it is of these shards and this table."""
     path = shards.folder / INDEX
     if path.is_file():
         with np.load(path) as stored:
-            if str(stored["digest"]) == shards.digest:
+            # Bits of operations mean what the table meant when they were written: a row put into it moves them.
+            same_table = "table" in stored and tuple(stored["table"]) == ALL_OPERATIONS
+            if same_table and str(stored["digest"]) == shards.digest:
                 return tuple(stored[name] for name in _ARRAYS)
     arrays = tuple(np.zeros(len(shards), np.uint64) for _ in _ARRAYS)
     for number, about in enumerate(shards.abouts()):
         steps = about["recipe"]["steps"]
         arrays[0][number] = number_of(about["identity"])
         arrays[1][number] = number_of(json.dumps(about["recipe"], sort_keys=True))
-        arrays[2][number] = sum(1 << ALL_OPERATIONS.index(step["operation"]) for step in steps)
+        arrays[2][number] = bits_of(step["operation"] for step in steps)
     temporary = path.with_name(f".{INDEX}.{os.getpid()}.part")
     try:
         with open(temporary, "wb") as handle:
-            np.savez(handle, digest=np.array(shards.digest), **dict(zip(_ARRAYS, arrays, strict=True)))
+            told = {"digest": np.array(shards.digest), "table": np.array(ALL_OPERATIONS)}
+            np.savez(handle, **told, **dict(zip(_ARRAYS, arrays, strict=True)))
         os.replace(temporary, path)
     except OSError as error:
         print(f"{path} could not be written ({error}): the shards are looked through at every start", file=sys.stderr)

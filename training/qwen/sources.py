@@ -15,13 +15,13 @@ from mirrorppr_core.qwen.config import QwenConfig
 from ..data.landmark_sources import landmark_source
 from ..data.portrait_folder import Portrait, PortraitFolder, Skipped
 from ..recipes.quadruplets import QuadrupletConfig, Quadruplets
-from ..recipes.recipe import ALL_OPERATIONS, PROFESSIONAL_BODY, operations_named
+from ..recipes.recipe import PROFESSIONAL_BODY, operations_named
 from ..runs.preset import Preset
 from ..runs.stage import Stage
 from .batches import BODY_POOL, FACE_POOL, Bucket, QwenSource
 from .config import QwenDataConfig
 from .encoders import Encoder
-from .pairs import Pairs, buckets_of
+from .pairs import Pairs, bits_of, buckets_of
 from .released_pairs import ReleasedPairs
 from .shard_pairs import ShardPairs
 
@@ -110,7 +110,7 @@ def _stored(stage: Stage, preset: Preset, seed: int, held_out: bool) -> tuple[Bu
     chosen, pairs = operations(stage, preset), pairs_of(data)
     return buckets_of(
         pairs,
-        allowed=sum(1 << ALL_OPERATIONS.index(name) for name in chosen),
+        allowed=bits_of(chosen),
         held_out=held_out,
         share=data.held_out,
         samples=data.samples,

@@ -16,8 +16,10 @@ from torch.testing import assert_close
 
 from tests.core.operations.test_professional import SIZE, draw_mesh
 from training import synthesize
+from training.qwen import pairs as pairs_module
+from training.qwen import shard_pairs
 from training.qwen.batches import QwenSource
-from training.qwen.pairs import PairBucket, UnusablePair, buckets_of, changed_box, number_of, with_partner
+from training.qwen.pairs import PairBucket, UnusablePair, bits_of, buckets_of, changed_box, number_of, with_partner
 from training.qwen.released_pairs import ReleasedPairs
 from training.qwen.shard_pairs import INDEX, ShardPairs
 from training.qwen_sources import main
@@ -82,7 +84,7 @@ def only_bucket(pairs, *, allowed=EVERYTHING, share=1e-12, held_out=False, sampl
 
 
 def bits(*names: str) -> int:
-    return sum(1 << ALL_OPERATIONS.index(name) for name in names)
+    return bits_of(names)
 
 
 # --- shards ---------------------------------------------------------------------------------------------------------
@@ -117,6 +119,17 @@ def test_the_index_is_written_once_and_made_anew_when_the_shards_are_others(fold
     other = write_shards(tmp_path / "other", [("a", recipe()), ("b", recipe())])
     (other / INDEX).write_bytes((folder / INDEX).read_bytes())
     assert len(ShardPairs(other).facts) == 2
+
+
+def test_the_index_is_made_anew_when_the_table_of_operations_is_another(folder, monkeypatch):
+    """A row put into the table moves the bits of those behind it."""
+    names = {"eye_resize", "nose_length", "lip_thickness", "eye_height_left+eye_height_right"}
+    ShardPairs(folder)
+    table = ("new_operation", *ALL_OPERATIONS)
+    for module in (shard_pairs, pairs_module):
+        monkeypatch.setattr(module, "ALL_OPERATIONS", table, raising=False)
+    masks = ShardPairs(folder).facts.operations
+    assert {name for k, name in enumerate(table) if any(int(mask) >> k & 1 for mask in masks)} == names
 
 
 def test_a_cross_identity_sample_has_the_same_recipe_on_another_person(folder):
