@@ -18,45 +18,37 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mirrorppr_core.geometry.displacement import compose
 from mirrorppr_core.mini.editor import Retouched
 from mirrorppr_core.operations.llw import OPERATIONS
 
-from .evaluation.benchmark_cases import (
-    BenchmarkConfig,
-    Case,
-    CasePictures,
-    build_case,
-    list_cases,
-    load_people,
-    to_eight_bits,
-)
-from .evaluation.benchmark_report import COPY_QUERY, MARGIN_PX, ROWS, CaseResult, Controls, Score, write_report
-from .evaluation.metrics import psnr, region_psnr, relative_epe, ssim
+from .evaluation.benchmark_cases import BenchmarkConfig, Case, build_case, list_cases, load_people
+from .evaluation.benchmark_report import COPY_QUERY, ROWS, CaseResult, Controls, write_report
+from .evaluation.known_truth import CasePictures, score, to_eight_bits
+from .evaluation.metrics import relative_epe
 from .evaluation.retouchers import Retoucher, first_cases, load_model, try_extract, try_retouch
 from .program import Parser, run
 
 
 def run_benchmark(
-    retoucher: Retoucher, cases: list[Case], portraits: Path, config: BenchmarkConfig, *, control_every: int = 4
+    retoucher: Retoucher, cases: list[Case], portraits: Path, *, control_every: int = 4
 ) -> list[CaseResult]:
     """Score every case, and the controls on every `control_every`-th."""
     results = []
     for index, case in enumerate(cases):
-        pictures = build_case(case, portraits, config)
+        pictures = build_case(case, portraits)
         started = time.perf_counter()
         operation, refused = try_extract(retoucher, pictures.exemplar_before, pictures.exemplar_after)
         extract_seconds = time.perf_counter() - started
-        scores, controls = {COPY_QUERY: _score(pictures, None)}, {}
+        scores, controls = {COPY_QUERY: score(pictures, None)}, {}
         for row in ROWS:
             retouched, seconds, problem = try_retouch(retoucher, pictures.query, operation, row, refused)
-            scores[row] = _score(pictures, retouched, seconds=seconds, refused=problem)
+            scores[row] = score(pictures, retouched, seconds=seconds, refused=problem)
             stranger = _stranger(cases, index)
             if index % control_every == 0 and retouched is not None and stranger is not None:
-                other = build_case(stranger, portraits, config)
+                other = build_case(stranger, portraits)
                 controls[row] = _controls(retoucher, row, pictures, retouched, other)
         results.append(CaseResult(case=case, scores=scores, controls=controls, extract_seconds=extract_seconds))
         errors = ", ".join(f"{row} {scores[row].relative_epe:.2f}" for row in ROWS)
@@ -70,28 +62,6 @@ def cases_of(cases: list[Case], operations: Sequence[str]) -> list[Case]:
     if unknown:
         raise ValueError(f"--only {', '.join(unknown)}: use names from {', '.join(OPERATIONS)}")
     return [case for case in cases if all(name in operations for name, _ in case.steps)]
-
-
-def _score(pictures: CasePictures, result: Retouched | None, *, seconds: float = 0.0, refused: str = "") -> Score:
-    image = pictures.query if result is None else to_eight_bits(result.image)
-    motion = torch.zeros_like(pictures.displacement) if result is None else result.field.dense()
-    region, target = pictures.region, pictures.query_after
-    near = F.max_pool2d(region, 2 * MARGIN_PX + 1, stride=1, padding=MARGIN_PX)
-    return Score(
-        relative_epe=float(relative_epe(motion, pictures.displacement, region)),
-        gain_db=float(region_psnr(image, target, region) - region_psnr(pictures.query, target, region)),
-        psnr=float(psnr(image, target)),
-        ssim=float(ssim(image, target)),
-        changed_outside=_share_changed(image, pictures.query, 1 - region),
-        changed_beyond=_share_changed(image, pictures.query, 1 - near),
-        seconds=seconds,
-        refused=refused,
-    )
-
-
-def _share_changed(image: Tensor, query: Tensor, where: Tensor) -> float:
-    changed = (image != query).any(1, keepdim=True).to(where.dtype)
-    return float((changed * where).sum() / where.sum().clamp_min(1))
 
 
 def _stranger(cases: list[Case], index: int) -> Case | None:
@@ -143,7 +113,7 @@ def _work(options: argparse.Namespace) -> None:
         cases = cases_of(cases, options.only)
     cases = first_cases(cases, options.cases)
     model = load_model(options.weights)
-    results = run_benchmark(model, cases, options.portraits, config, control_every=options.controls)
+    results = run_benchmark(model, cases, options.portraits, control_every=options.controls)
     report = write_report(results, config)
     print(report)
     out = options.out or (None if options.only else Path("training/BENCHMARK.md"))

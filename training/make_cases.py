@@ -8,7 +8,7 @@ both directions; one case in four has two of them. Motion that nobody can see on
 again. Everything follows from the seed and the folder.
 
     OUT/dataset.json    a list of {pair1_origin, pair1_edited, pair2_origin, pair2_edited, edit_instruction, operation,
-                        recipe}, paths relative to it
+                        recipe, person}, paths relative to it; person: whom the query shows
     OUT/images/         8-bit PNG
 """
 
@@ -31,6 +31,7 @@ from mirrorppr_core.photo_files import Photo, prepare_folder, write_png
 
 from .data.landmark_sources import KINDS, landmark_source
 from .data.portrait_folder import Portrait, PortraitFolder
+from .evaluation.known_truth import check_strengths, second_direction, strength_of
 from .program import Parser, run
 from .recipes.recipe import GROUPS, Recipe, Step, folds, operations_for, operations_named, recipe_displacement
 
@@ -54,8 +55,7 @@ class CasesConfig:
             raise ValueError(f"num_cases={self.num_cases}: ask for one or more")
         if not self.operations:
             raise ValueError("no operations: name one or more, or a group such as 'simulated'")
-        if not 0 < self.min_strength <= self.max_strength <= 100:
-            raise ValueError(f"strengths {self.min_strength} to {self.max_strength}: need 0 < min <= max <= 100")
+        check_strengths(self.min_strength, self.max_strength)
         if not 0 <= self.combined_share <= 1:
             raise ValueError(f"combined_share={self.combined_share}: use 0 to 1")
 
@@ -102,6 +102,7 @@ def make_cases(folder: PortraitFolder, out: Path, config: CasesConfig) -> list[d
                 "edit_instruction": " + ".join(f"{step.operation} {step.strength:+g}" for step in steps),
                 "operation": _direction(steps[0]) if len(steps) == 1 else "two operations",
                 "recipe": case.recipe.to_json(),
+                "person": case.query.identity,
             }
         )
     # Written last: a folder with a dataset.json is complete.
@@ -114,10 +115,8 @@ def _plan(index: int, config: CasesConfig) -> tuple[tuple[str, int], ...]:
     directions = [(name, sign) for name in config.operations for sign in (1, -1)]
     first = directions[index % len(directions)]
     is_combined = int((index + 1) * config.combined_share) > int(index * config.combined_share)
-    others = [direction for direction in directions if direction[0] != first[0]]
-    if not is_combined or not others:
-        return (first,)
-    return first, others[(5 * index + index // len(directions)) % len(others)]
+    second = second_direction(directions, index) if is_combined else None
+    return (first,) if second is None else (first, second)
 
 
 def _draw_case(folder: PortraitFolder, draw, plan, config: CasesConfig, generator: torch.Generator) -> DrawnCase:
@@ -129,11 +128,8 @@ def _draw_case(folder: PortraitFolder, draw, plan, config: CasesConfig, generato
         exemplar, query = pair
         if exemplar.identity == query.identity:
             continue
-        span = config.max_strength - config.min_strength
-        strengths = [
-            round(sign * (config.min_strength + span * s), 1) for (_, sign), s in zip(plan, spread, strict=True)
-        ]
-        steps = (Step(operation=name, strength=s) for (name, _), s in zip(plan, strengths, strict=True))
+        span, drawn = (config.min_strength, config.max_strength), zip(plan, spread, strict=True)
+        steps = (Step(operation=name, strength=strength_of(sign, share, span)) for (name, sign), share in drawn)
         recipe = Recipe(steps=tuple(steps))
         motions = [recipe_displacement(recipe, p.mesh, p.pose, tuple(p.image.shape[-2:])) for p in pair]
         if all(_is_deliverable(motion, config) for motion in motions):

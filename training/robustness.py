@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,18 +21,11 @@ from torch import Tensor
 
 from mirrorppr_core.mini.operation import Operation
 
-from .evaluation.benchmark_cases import (
-    BenchmarkConfig,
-    Case,
-    CasePictures,
-    build_case,
-    edited_region,
-    list_cases,
-    load_people,
-)
+from .evaluation.benchmark_cases import BenchmarkConfig, Case, build_case, list_cases, load_people
 from .evaluation.benchmark_report import COPIED_MOTION, MINI, ROWS
 from .evaluation.disturbances import COMBINED, SINGLE, Disturbance
 from .evaluation.intervals import Interval, mean_interval
+from .evaluation.known_truth import CasePictures, edited_region
 from .evaluation.metrics import relative_epe
 from .evaluation.retouchers import Retoucher, first_cases, load_model, try_extract, try_retouch
 from .program import Parser, run
@@ -58,6 +51,7 @@ class Measured:
 
     label: str
     query_file: str
+    person: str  # whose query it is: intervals are drawn over people
     clean: Trial
     trials: tuple[Trial, ...]
 
@@ -67,17 +61,20 @@ def measure(
     cases: Sequence[Case],
     portraits: Path,
     disturbances: Sequence[Disturbance],
-    config: BenchmarkConfig,
 ) -> list[Measured]:
     """Run every case undisturbed, and under every disturbance of either side."""
     results = []
     for index, case in enumerate(cases):
-        pictures = build_case(case, portraits, config)
+        pictures = build_case(case, portraits)
         operation = try_extract(retoucher, pictures.exemplar_before, pictures.exemplar_after)
-        clean, *of_query = (_query_trial(retoucher, pictures, operation, d, config) for d in (_CLEAN, *disturbances))
-        of_exemplar = (_exemplar_trial(retoucher, pictures, d, config) for d in disturbances)
+        clean, *of_query = (_query_trial(retoucher, pictures, operation, d) for d in (_CLEAN, *disturbances))
+        of_exemplar = (_exemplar_trial(retoucher, pictures, d) for d in disturbances)
         trials = (*of_query, *of_exemplar)
-        results.append(Measured(label=case.label, query_file=case.query.file, clean=clean, trials=trials))
+        results.append(
+            Measured(
+                label=case.label, query_file=case.query.file, person=case.query.identity, clean=clean, trials=trials
+            )
+        )
         worst = max(trials, key=lambda trial: trial.errors[MINI])
         print(
             f"{index + 1}/{len(cases)} {case.label}: relEPE {clean.errors[MINI]:.2f}, at worst "
@@ -92,18 +89,15 @@ def _query_trial(
     pictures: CasePictures,
     operation: tuple[Operation | None, str],
     disturbance: Disturbance,
-    config: BenchmarkConfig,
 ) -> Trial:
     """operation: the undisturbed exemplar's, or why there is none."""
     query, truth = disturbance.picture(pictures.query), disturbance.motion(pictures.displacement)
     # The edited region is carried along too: its threshold in pixels grows with the picture.
-    region = edited_region(truth, replace(config, region_px=config.region_px * disturbance.scale))
+    region = edited_region(truth, scale=disturbance.scale)
     return _trial(retoucher, QUERY, disturbance, operation, query, truth, region)
 
 
-def _exemplar_trial(
-    retoucher: Retoucher, pictures: CasePictures, disturbance: Disturbance, config: BenchmarkConfig
-) -> Trial:
+def _exemplar_trial(retoucher: Retoucher, pictures: CasePictures, disturbance: Disturbance) -> Trial:
     before, after = (disturbance.picture(p) for p in (pictures.exemplar_before, pictures.exemplar_after))
     operation = try_extract(retoucher, before, after)
     truth = pictures.displacement
@@ -129,24 +123,24 @@ def _trial(
 
 
 def added(results: Sequence[Measured], trial: int, row: str) -> Interval:
-    """What the disturbance of that trial adds to relEPE, with its interval over portraits."""
+    """What the disturbance of that trial adds to relEPE, with its interval over people."""
     differences = [result.trials[trial].errors[row] - result.clean.errors[row] for result in results]
-    return mean_interval(differences, [result.query_file for result in results])
+    return mean_interval(differences, [result.person for result in results])
 
 
 def write_report(results: Sequence[Measured], disturbances: Sequence[Disturbance]) -> str:
     """Both tables, as the text of a Markdown file."""
-    portraits = [result.query_file for result in results]
-    clean = {row: mean_interval([r.clean.errors[row] for r in results], portraits).text() for row in ROWS}
+    people = [result.person for result in results]
+    clean = {row: mean_interval([r.clean.errors[row] for r in results], people).text() for row in ROWS}
     lines = [
         "# Robustness",
         "",
         "Made by `python -m training.robustness --portraits DIR`; do not edit.",
         "",
         f"The first {len(results)} cases of Benchmark P, one side disturbed, the truth carried along exactly. Numbers "
-        f"are what that adds to relEPE, with 95 % bootstrap intervals over {len(set(portraits))} query portraits. "
-        f"The bar for single disturbances is {BAR:g}; combinations are shown without one. Undisturbed: {MINI} "
-        f"{clean[MINI]}, {COPIED_MOTION} {clean[COPIED_MOTION]}, "
+        f"are what that adds to relEPE, with 95 % bootstrap intervals over the {len(set(people))} people whom the "
+        f"queries show. The bar for single disturbances is {BAR:g}; combinations are shown without one. "
+        f"Undisturbed: {MINI} {clean[MINI]}, {COPIED_MOTION} {clean[COPIED_MOTION]}, "
         f"{sum(bool(result.clean.refused) for result in results)} refused.",
         "",
     ]
@@ -190,7 +184,7 @@ def _work(options: argparse.Namespace) -> None:
     config = BenchmarkConfig()
     cases = first_cases(list_cases(load_people(options.portraits), config), options.cases)
     disturbances = (*SINGLE, *COMBINED)
-    results = measure(load_model(options.weights), cases, options.portraits, disturbances, config)
+    results = measure(load_model(options.weights), cases, options.portraits, disturbances)
     report = write_report(results, disturbances)
     print(report)
     if options.out:

@@ -4,7 +4,8 @@
 
 Every tool has its own field for "wider eyes". Here each professional operation of the face gets windows 0.7 or 1.4
 times as wide as the ones in training, on exemplar and query alike; the query's own field is the truth. Columns: Mini,
-and the exemplar's motion carried over without the network. People are from the eval split.
+and the exemplar's motion carried over without the network. People are from the eval split; intervals are over those
+whom the queries show.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import random
 import sys
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -27,6 +27,7 @@ from mirrorppr_core.mini.pipeline import MirrorPPR
 from mirrorppr_core.operations.professional import professional_displacement
 from training.data.landmarks import load_landmarks
 from training.data.picture_files import read_picture
+from training.evaluation.benchmark_cases import load_people
 from training.evaluation.intervals import mean_interval
 from training.mini.face_set import PROFESSIONAL_FACE
 
@@ -56,6 +57,7 @@ def main() -> None:
     model = MirrorPPR.from_folder(arguments.weights) if arguments.weights else MirrorPPR.bundled()
     meshes = load_landmarks(str(arguments.portraits / "landmarks.npz"))
     people, draw = sorted(file for file in meshes if file.startswith("eval/")), random.Random(7)
+    identities = {person.file: person.identity for person in load_people(arguments.portraits)}
     rows, refused, small = [], 0, 0
     for number in range(arguments.cases):
         name, width = PROFESSIONAL_FACE[number % len(PROFESSIONAL_FACE)], draw.choice(_WIDTHS)
@@ -77,13 +79,13 @@ def main() -> None:
             print(f"refused: {files[0]} -> {files[1]}: {error}")
             refused += 1
             continue
-        rows.append((width, *scores))
+        rows.append((width, identities[files[1]], *scores))
     print(f"{len(rows)} cases, {refused} refused, {small} left out (motion under {_LEAST_PX} px)\n")
     print("| windows | cases | Mini, relEPE | copied motion, relEPE |\n|---|---|---|---|")
     for label, widths in [*((f"x {w:g}", (w,)) for w in _WIDTHS), ("all", _WIDTHS)]:
-        chosen = torch.tensor([row[1:] for row in rows if row[0] in widths]).T.tolist()
-        cells = [mean_interval(column).text() for column in chosen]
-        print(f"| {label} | {len(chosen[0])} | {cells[0]} | {cells[1]} |")
+        _, people, *scores = zip(*(row for row in rows if row[0] in widths), strict=True)
+        cells = [mean_interval(column, people).text() for column in scores]
+        print(f"| {label} | {len(people)} | {cells[0]} | {cells[1]} |")
 
 
 if __name__ == "__main__":

@@ -21,11 +21,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mirrorppr_core.geometry.displacement import changed_mask, jacobian_determinant, pixel_grid
+from mirrorppr_core.geometry.displacement import jacobian_determinant, pixel_grid
 from mirrorppr_core.operations.llw import OPERATIONS, apply_llw, llw_sequence_at
 
 from ..data.landmarks import load_landmarks
 from ..data.picture_files import read_picture
+from .known_truth import CasePictures, check_strengths, edited_region, second_direction, strength_of, to_eight_bits
 
 _MAX_DRAWS = 500
 
@@ -38,14 +39,11 @@ class BenchmarkConfig:
     min_strength: float = 40.0  # percent
     max_strength: float = 100.0
     min_motion_px: float = 0.5  # largest displacement of either face must reach this, at 512 px
-    region_share: float = 0.02  # the edited region is where motion exceeds this share of its largest,
-    region_px: float = 0.1  # and this many pixels
 
     def __post_init__(self) -> None:
         if self.num_single < 0 or self.num_combined < 0 or self.num_single + self.num_combined == 0:
             raise ValueError(f"{self.num_single} single and {self.num_combined} combined cases: ask for one or more")
-        if not 0 < self.min_strength <= self.max_strength <= 100:
-            raise ValueError(f"strengths {self.min_strength} to {self.max_strength}: need 0 < min <= max <= 100")
+        check_strengths(self.min_strength, self.max_strength)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,18 +70,6 @@ class Case:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class CasePictures:
-    """A case, drawn. Pictures (1, 3, H, W), multiples of 1/255."""
-
-    exemplar_before: Tensor
-    exemplar_after: Tensor
-    query: Tensor
-    query_after: Tensor
-    displacement: Tensor  # (1, 2, H, W) true motion of the query
-    region: Tensor  # (1, 1, H, W) 1 where the query is edited
-
-
 def load_people(portraits: Path) -> list[Person]:
     """The eval portraits of faces in which one was found. portraits: folder of portraits.csv and landmarks.npz."""
     meshes = load_landmarks(str(portraits / "landmarks.npz"))
@@ -102,15 +88,12 @@ def list_cases(people: list[Person], config: BenchmarkConfig, *, size: tuple[int
     directions = [(name, sign) for name in OPERATIONS for sign in (1, -1)]
     plans = [(directions[i % len(directions)],) for i in range(config.num_single)]
     for i in range(config.num_combined):
-        first = directions[i % len(directions)]
-        others = [d for d in directions if d[0] != first[0]]
-        # A stride that shares no factor with their number visits all of them before any twice.
-        plans.append((first, others[(5 * i + i // len(directions)) % len(others)]))
+        plans.append((directions[i % len(directions)], second_direction(directions, i)))
     order = torch.randperm(len(plans), generator=generator).tolist()
     return [_draw_case(people, plans[i], config, size, generator) for i in order]
 
 
-def build_case(case: Case, portraits: Path, config: BenchmarkConfig) -> CasePictures:
+def build_case(case: Case, portraits: Path) -> CasePictures:
     """Load and retouch both portraits."""
     before, query = (read_picture(portraits / person.file) for person in (case.exemplar, case.query))
     after = apply_llw(before, case.exemplar.mesh, case.steps).image
@@ -121,19 +104,8 @@ def build_case(case: Case, portraits: Path, config: BenchmarkConfig) -> CasePict
         query=query,
         query_after=to_eight_bits(truth.image),
         displacement=truth.displacement,
-        region=edited_region(truth.displacement, config),
+        region=edited_region(truth.displacement),
     )
-
-
-def edited_region(displacement: Tensor, config: BenchmarkConfig) -> Tensor:
-    """(1, 2, H, W) -> (1, 1, H, W) of 0 and 1."""
-    largest = float(displacement.norm(dim=1).amax())
-    return changed_mask(displacement, max(config.region_share * largest, config.region_px))
-
-
-def to_eight_bits(image: Tensor) -> Tensor:
-    """What a PNG keeps of it."""
-    return (image * 255).round() / 255
 
 
 def _draw_case(
@@ -146,9 +118,8 @@ def _draw_case(
     """Two people and strengths for the planned operations, drawn until the edit can be seen and does not fold."""
     for _ in range(_MAX_DRAWS):
         exemplar, query = (people[i] for i in torch.randperm(len(people), generator=generator)[:2].tolist())
-        span = config.max_strength - config.min_strength
-        strengths = config.min_strength + span * torch.rand(len(plan), generator=generator)
-        steps = tuple((name, round(sign * s, 1)) for (name, sign), s in zip(plan, strengths.tolist(), strict=True))
+        span, shares = (config.min_strength, config.max_strength), torch.rand(len(plan), generator=generator).tolist()
+        steps = tuple((name, strength_of(sign, s, span)) for (name, sign), s in zip(plan, shares, strict=True))
         if exemplar.identity != query.identity and all(
             _is_deliverable(person.mesh, steps, config, size) for person in (exemplar, query)
         ):

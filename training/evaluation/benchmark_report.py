@@ -1,37 +1,23 @@
 """What a run of Benchmark P found, as a Markdown table.
 
-Means and medians come with 95 % intervals from 2000 bootstrap resamples of the cases: with
-some 200 of them, a difference inside the interval is no difference.
+Means and medians come with 95 % intervals over the people whom the queries show (intervals.py): with some 200 cases, a
+difference inside the interval is no difference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import torch
 
 from .benchmark_cases import BenchmarkConfig, Case
+from .intervals import mean_interval, median_interval
+from .known_truth import MARGIN_PX, REGION_PX, REGION_SHARE, Score
 
 COPY_QUERY, COPIED_MOTION, MINI = "copy query", "copied motion, no network", "Mini"
 ROWS = (COPIED_MOTION, MINI)  # those that run the retoucher
-MARGIN_PX = 8  # beyond this distance from the edited region nothing at all should change
-_RESAMPLES = 2000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Score:
-    """One result against one case. A case that the retoucher refused counts as the query unchanged."""
-
-    relative_epe: float
-    gain_db: float  # in-region PSNR above the unchanged query's
-    psnr: float
-    ssim: float
-    changed_outside: float  # share of the pixels outside the edited region that differ from the query
-    changed_beyond: float  # the same, further than MARGIN_PX from it
-    seconds: float = 0.0
-    refused: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +31,8 @@ class Controls:
 
 @dataclass(frozen=True, kw_only=True)
 class CaseResult:
+    """case: of Benchmark P, or a BodyCase of Benchmark B."""
+
     case: Case
     scores: dict[str, Score]  # by row
     controls: dict[str, Controls]  # by row; empty where they were not run
@@ -64,13 +52,14 @@ def write_report(results: Sequence[CaseResult], config: BenchmarkConfig) -> str:
         "512 px eval portraits never seen in training; true motion from training/evaluation/benchmark_cases.py. "
         "relEPE: mean error of the motion / mean true motion inside the edited region, 0 is perfect, 1 is doing "
         "nothing. "
-        f"[ ]: 95 % bootstrap interval. Cases in which a face would move less than {config.min_motion_px:g} px, or "
+        f"[ ]: 95 % bootstrap interval over the {len(set(people_of(results)))} people whom the queries show. "
+        f"Cases in which a face would move less than {config.min_motion_px:g} px, or "
         "whose true motion folds, are drawn again, so the set is a little easier than the operations at random.",
         "",
         *_main_table(results),
         "",
         f"*Changed outside*: share of the pixels outside the edited region (motion above "
-        f"{config.region_share:.0%} of its largest and {config.region_px:g} px) that differ from the query; "
+        f"{REGION_SHARE:.0%} of its largest and {REGION_PX:g} px) that differ from the query; "
         f"*beyond*: further than {MARGIN_PX} px from it. Seconds: median of a call, 512 px.",
         "",
         *_controls_table(results),
@@ -91,14 +80,14 @@ def _main_table(results: Sequence[CaseResult]) -> list[str]:
     ]
     for row in (COPY_QUERY, *ROWS):
         scores = [result.scores[row] for result in results]
-        errors = [score.relative_epe for score in scores]
+        errors, people = [score.relative_epe for score in scores], people_of(results)
         lines.append(
-            f"| {row} | {_with_interval(errors, torch.mean)} | {_with_interval(errors, _median)} | "
-            f"{_mean(s.gain_db for s in scores):+.2f} | {_mean(s.psnr for s in scores):.2f} | "
-            f"{_mean(s.ssim for s in scores):.4f} | {_mean(s.changed_outside for s in scores):.2%} | "
-            f"{_mean(s.changed_beyond for s in scores):.3%} | {_median_of(s.seconds for s in scores):.2f} |"
+            f"| {row} | {mean_interval(errors, people).text()} | {median_interval(errors, people).text()} | "
+            f"{mean(s.gain_db for s in scores):+.2f} | {mean(s.psnr for s in scores):.2f} | "
+            f"{mean(s.ssim for s in scores):.4f} | {mean(s.changed_outside for s in scores):.2%} | "
+            f"{mean(s.changed_beyond for s in scores):.3%} | {median(s.seconds for s in scores):.2f} |"
         )
-    extraction = _median_of(result.extract_seconds for result in results)
+    extraction = median(result.extract_seconds for result in results)
     return [*lines, "", f"Extraction: {extraction:.2f} s (median), once per exemplar."]
 
 
@@ -113,12 +102,12 @@ def _controls_table(results: Sequence[CaseResult]) -> list[str]:
         if not ran:
             lines.append(f"| {row} | 0 | - | - | - | - |")
             continue
-        controls = [result.controls[row] for result in ran]
+        controls, people = [result.controls[row] for result in ran], people_of(ran)
         lines.append(
             f"| {row} | {len(ran)} | {max(c.identity_px for c in controls):.3f} | "
-            f"{_with_interval([c.undone for c in controls], torch.mean)} | "
-            f"{_with_interval([c.shuffled for c in controls], torch.mean)} | "
-            f"{_with_interval([r.scores[row].relative_epe for r in ran], torch.mean)} |"
+            f"{mean_interval([c.undone for c in controls], people).text()} | "
+            f"{mean_interval([c.shuffled for c in controls], people).text()} | "
+            f"{mean_interval([r.scores[row].relative_epe for r in ran], people).text()} |"
         )
     return lines
 
@@ -130,7 +119,7 @@ def _operation_table(results: Sequence[CaseResult]) -> list[str]:
     lines = [f"| | {' | '.join(ROWS)} |", "|---|" + "---|" * len(ROWS)]
     for label, group in groupby(sorted(results, key=kind), key=kind):
         members = list(group)
-        errors = [_mean(member.scores[row].relative_epe for member in members) for row in ROWS]
+        errors = [mean(member.scores[row].relative_epe for member in members) for row in ROWS]
         lines.append(f"| {label} ({len(members)}) | " + " | ".join(f"{error:.2f}" for error in errors) + " |")
     return lines
 
@@ -143,21 +132,14 @@ def _refusals(results: Sequence[CaseResult]) -> list[str]:
     return lines + [f"- {case.exemplar.file} -> {case.query.file}, {case.label}: {why}" for case, why in refused]
 
 
-def _with_interval(values: Sequence[float], statistic: Callable[..., torch.Tensor]) -> str:
-    """The statistic and its 95 % bootstrap interval; the same for the same values."""
-    data = torch.tensor(values, dtype=torch.float64)
-    picks = torch.randint(len(data), (_RESAMPLES, len(data)), generator=torch.Generator().manual_seed(0))
-    low, high = statistic(data[picks], dim=1).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return f"{float(statistic(data[None], dim=1)):.3f} [{low:.3f}, {high:.3f}]"
+def people_of(results: Sequence[CaseResult]) -> list[str]:
+    """Whose face was to be moved: what intervals are drawn over."""
+    return [result.case.query.identity for result in results]
 
 
-def _median(values: torch.Tensor, *, dim: int) -> torch.Tensor:
-    return values.quantile(0.5, dim=dim)
-
-
-def _mean(values) -> float:
+def mean(values: Iterable[float]) -> float:
     return float(torch.tensor(list(values), dtype=torch.float64).mean())
 
 
-def _median_of(values) -> float:
+def median(values: Iterable[float]) -> float:
     return float(torch.tensor(list(values), dtype=torch.float64).quantile(0.5))

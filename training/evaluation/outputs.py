@@ -35,7 +35,7 @@ PUBLISHED_PATTERN = "*idx{index:04d}_*"  # mirrorppr_face_idx0007_p1_STEM_p2_STE
 
 @dataclass(frozen=True)
 class Case:
-    """One row of dataset.json, paths absolute.  operation, instruction: "" where the row has none."""
+    """One row of dataset.json, paths absolute.  operation, instruction, person: "" where the row has none."""
 
     index: int
     exemplar_before: Path
@@ -44,6 +44,7 @@ class Case:
     target: Path
     operation: str = ""
     instruction: str = ""
+    person: str = ""  # whom the query shows
 
     @property
     def label(self) -> str:
@@ -92,6 +93,7 @@ def load_cases(dataset: Path, *, resolution: str = "base", operations: Sequence[
             target=row.target,
             operation=str(stored[row.index].get("operation") or ""),
             instruction=row.instruction or "",
+            person=str(stored[row.index].get("person") or ""),
         )
         for row in released.records
     ]

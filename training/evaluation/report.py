@@ -1,8 +1,8 @@
 """What an evaluation found: one JSON for programs, one Markdown for people.
 
-Intervals are 95 % bootstrap intervals over the query portraits, not over cases (intervals.py): SimFace-100 shows each
-of its 12 faces many times. JSON has the published report's keys (`summary`, `individual_results`) for the first
-folder, ours beside them under `honest`, and the same for every other folder and for the unchanged query under `others`.
+Intervals are 95 % bootstrap intervals over the people whom the queries show, not over cases (intervals.py). JSON has
+the published report's keys (`summary`, `individual_results`) for the first folder, ours beside them under `honest`,
+and the same for every other folder and for the unchanged query under `others`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any
 import torch
 
 from .intervals import Interval, mean_interval, ratio_interval
+from .known_truth import REGION_PX, REGION_SHARE
 from .outputs import CONTROLS, COPY_QUERY, IDENTITY, REVERSED, Case, ToolResult
 from .perceptual import INSTALL_IDENTITY, INSTALL_LPIPS, LearnedMeasures
-from .scores import LEAST_ERROR, REGION_PX, REGION_SHARE, decibel
+from .scores import LEAST_ERROR, decibel
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,10 @@ class Evaluation:
     learned: LearnedMeasures
     only_official: bool = False
 
-    def clusters(self, indices: Sequence[int]) -> list[str]:
-        queries = {case.index: str(case.query) for case in self.cases}
-        return [queries[index] for index in indices]
+    def people(self, indices: Sequence[int]) -> list[str]:
+        """Whom the queries of these cases show: the data set's name, or else the picture."""
+        shown = {case.index: case.person or str(case.query) for case in self.cases}
+        return [shown[index] for index in indices]
 
     @property
     def tools(self) -> Sequence[ToolResult]:
@@ -44,7 +46,7 @@ def pooled_psnr(evaluation: Evaluation, result: ToolResult) -> Interval:
     return ratio_interval(
         [score.squared_error for score in scores],
         [score.num_values for score in scores],
-        evaluation.clusters(list(result.official)),
+        evaluation.people(list(result.official)),
         lambda error: -10 * error.log10(),
     )
 
@@ -54,7 +56,7 @@ def mean_of(evaluation: Evaluation, scores: dict[int, Any], name: str) -> tuple[
     values = {index: getattr(score, name) for index, score in scores.items() if getattr(score, name) is not None}
     if not values:
         return None, 0
-    return mean_interval(list(values.values()), evaluation.clusters(list(values))), len(values)
+    return mean_interval(list(values.values()), evaluation.people(list(values))), len(values)
 
 
 def pooled_decibel(evaluation: Evaluation, result: ToolResult, name: str) -> Interval | None:
@@ -63,7 +65,7 @@ def pooled_decibel(evaluation: Evaluation, result: ToolResult, name: str) -> Int
     if not errors:
         return None
     return ratio_interval(
-        list(errors.values()), [1.0] * len(errors), evaluation.clusters(list(errors)), lambda error: -10 * error.log10()
+        list(errors.values()), [1.0] * len(errors), evaluation.people(list(errors)), lambda error: -10 * error.log10()
     )
 
 
@@ -157,8 +159,8 @@ def to_markdown(evaluation: Evaluation) -> str:
     lines = [
         "# Evaluation",
         "",
-        f"{len(evaluation.cases)} cases, {len(set(evaluation.clusters([c.index for c in evaluation.cases])))} query "
-        "portraits. [ ]: 95 % bootstrap interval over the portraits.",
+        f"{len(evaluation.cases)} cases, {len(set(evaluation.people([c.index for c in evaluation.cases])))} people as "
+        "queries. [ ]: 95 % bootstrap interval over them.",
         "",
         "## The published protocol",
         "",
@@ -247,7 +249,7 @@ def _control(evaluation: Evaluation, result: ToolResult, name: str) -> dict[str,
         return None
     if name == IDENTITY:
         return {"cases": len(values), "value": max(values.values()), "text": f"{max(values.values()):.3f}"}
-    interval = mean_interval(list(values.values()), evaluation.clusters(list(values)))
+    interval = mean_interval(list(values.values()), evaluation.people(list(values)))
     meaning = "motion left" if name == REVERSED else "relative_epe"
     return {"cases": len(values), "value": interval.value, "text": interval.text(), "meaning": meaning}
 

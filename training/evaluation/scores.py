@@ -23,13 +23,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from mirrorppr_core.geometry.displacement import changed_mask, length
+from mirrorppr_core.geometry.displacement import length
 from mirrorppr_core.motion.estimate import estimate_motion
 from mirrorppr_core.motion.reproject import ReprojectConfig
 
+from .known_truth import edited_region
 from .metrics import psnr, relative_epe, ssim
 
-REGION_SHARE, REGION_PX = 0.02, 0.1  # as Benchmark P has it
 VISIBLE, VISIBLE_BLUR_PX = 6 / 255, 5
 REPAINTED = 2.5 / 255  # rounding, twice, stays below
 LEAST_ERROR = (1 / 255) ** 2 / 12  # of rounding to 8 bits: what is equal scores 58.9 dB, not infinity
@@ -86,9 +86,8 @@ def truth_of(query: Tensor, target: Tensor) -> Truth:
     """What the case asks for, read from its two pictures."""
     query = to_size(query, target)
     motion = motion_between(query, target)
-    longest = float(length(motion).amax())
-    if longest > 0:
-        region = changed_mask(motion, max(REGION_SHARE * longest, REGION_PX))
+    if motion.any():
+        region = edited_region(motion)
     else:
         change = F.avg_pool2d((target - query).abs(), VISIBLE_BLUR_PX, stride=1, padding=VISIBLE_BLUR_PX // 2)
         region = (change.amax(dim=1, keepdim=True) > VISIBLE).to(target.dtype)

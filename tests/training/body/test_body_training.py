@@ -24,7 +24,6 @@ from training.body.benchmark import (
     BODY_OPERATIONS,
     Body,
     BodyBenchmarkConfig,
-    BodyScore,
     build_case,
     list_cases,
     load_bodies,
@@ -44,6 +43,8 @@ from training.body.stage import (
 )
 from training.curriculum import BODY
 from training.evaluate_body import main as evaluate_body
+from training.evaluation.benchmark_report import MINI, CaseResult
+from training.evaluation.known_truth import Score
 from training.export import export
 from training.mini.engine import build, check
 from training.mini.stages import EncoderStage, GeometryStage, JointStage
@@ -281,9 +282,10 @@ def test_cases_are_a_function_of_the_seed_and_show_what_both_people_show():
 
 def test_the_report_counts_refusals_and_names_what_no_portrait_shows():
     case = list_cases([body(name, legs=False) for name in "ab"], BodyBenchmarkConfig(num_each=1))[0]
-    score = BodyScore(case=case, relative_epe=0.5, gain_db=3.0, changed_outside=0.0, changed_beyond=0.0,
-                      extract_seconds=1.0, retouch_seconds=0.5, refused="no face", notes=())  # fmt: skip
-    report = write_report([score], BodyBenchmarkConfig())
+    score = Score(relative_epe=0.5, gain_db=3.0, psnr=40.0, ssim=0.9, changed_outside=0.0, changed_beyond=0.0,
+                  seconds=0.5, refused="no face")  # fmt: skip
+    result = CaseResult(case=case, scores={MINI: score}, controls={}, extract_seconds=1.0)
+    report = write_report([result], BodyBenchmarkConfig())
     assert "body_shape_slim_leg | 0 | no two portraits show it" in report
     assert "| all | 1 | 0.500 [0.500, 0.500] |" in report and "query unchanged: 1." in report
 
@@ -297,7 +299,7 @@ def test_strengths_that_make_no_sense_are_refused():
 def test_the_real_cases_show_what_they_move():
     config = BodyBenchmarkConfig(num_each=1)
     case = list_cases(load_bodies(PORTRAITS), config)[0]
-    pictures = build_case(case, PORTRAITS, config)
+    pictures = build_case(case, PORTRAITS)
     assert float(length(pictures.displacement).amax()) >= config.min_motion_px and 0.005 < pictures.region.mean() < 0.9
     outside = pictures.region[0, 0] == 0
     assert ((pictures.query_after - pictures.query).abs() < 0.2)[0][:, outside].all()

@@ -15,7 +15,8 @@ from mirrorppr_core.mini.editor import Retouched
 from mirrorppr_core.operations.llw import apply_llw
 from training.benchmark import cases_of, run_benchmark
 from training.evaluation.benchmark_cases import BenchmarkConfig, Case, Person, build_case, list_cases, load_people
-from training.evaluation.benchmark_report import COPY_QUERY, MINI, write_report
+from training.evaluation.benchmark_report import COPY_QUERY, MINI, ROWS, CaseResult, write_report
+from training.evaluation.known_truth import Score
 
 SHARED = Path(os.environ.get("MIRRORPPR_SHARED", Path(__file__).parents[4] / "shared"))
 PORTRAITS = SHARED / "portraits"
@@ -62,7 +63,7 @@ class KnowsTheAnswer(DoesNothing):
     """Recognises the pictures of the cases; a picture or exemplar it does not know stays as it is."""
 
     def __init__(self, cases, folder):
-        pictures = [build_case(case, folder, CONFIG) for case in cases]
+        pictures = [build_case(case, folder) for case in cases]
         self.steps = {self.key(p.exemplar_after): case.steps for p, case in zip(pictures, cases, strict=True)}
         self.meshes = {self.key(p.query): case.query.mesh for p, case in zip(pictures, cases, strict=True)}
 
@@ -87,7 +88,7 @@ class Refuses(DoesNothing):
 
 
 def test_the_true_motion_scores_zero_and_changes_nothing_outside(cases, folder):
-    for result in run_benchmark(KnowsTheAnswer(cases, folder), cases, folder, CONFIG, control_every=1):
+    for result in run_benchmark(KnowsTheAnswer(cases, folder), cases, folder, control_every=1):
         score = result.scores[MINI]
         assert score.relative_epe < 1e-6
         assert score.gain_db > 20 and score.ssim > 0.999
@@ -97,7 +98,7 @@ def test_the_true_motion_scores_zero_and_changes_nothing_outside(cases, folder):
 
 
 def test_doing_nothing_scores_one_and_gains_nothing(cases, folder):
-    for result in run_benchmark(DoesNothing(), cases, folder, CONFIG):
+    for result in run_benchmark(DoesNothing(), cases, folder):
         for row in (COPY_QUERY, MINI):
             assert result.scores[row].relative_epe == pytest.approx(1)
             assert result.scores[row].gain_db == 0
@@ -105,13 +106,13 @@ def test_doing_nothing_scores_one_and_gains_nothing(cases, folder):
 
 
 def test_a_refused_case_counts_as_doing_nothing_and_is_named(cases, folder):
-    results = run_benchmark(Refuses(), cases, folder, CONFIG)
+    results = run_benchmark(Refuses(), cases, folder)
     assert all(result.scores[MINI].relative_epe == pytest.approx(1) for result in results)
     assert "a.png -> b.png, mouth_resize enlarge: exemplar: no face found" in write_report(results, CONFIG)
 
 
 def test_the_report_has_every_row_and_is_the_same_every_time(cases, folder):
-    results = run_benchmark(KnowsTheAnswer(cases, folder), cases, folder, CONFIG)
+    results = run_benchmark(KnowsTheAnswer(cases, folder), cases, folder)
     report = write_report(results, CONFIG)
     assert "| copy query | 1.000 [1.000, 1.000]" in report
     assert "| Mini | 0.000 [0.000, 0.000]" in report
@@ -119,8 +120,23 @@ def test_the_report_has_every_row_and_is_the_same_every_time(cases, folder):
     assert write_report(results, CONFIG) == report
 
 
+def test_intervals_are_over_the_people_whom_queries_show_and_not_over_cases(cases):
+    """Twenty cases on one person and one case on another: two measurements, not twenty-one."""
+    good, bad = (
+        Score(relative_epe=error, gain_db=0, psnr=0, ssim=0, changed_outside=0, changed_beyond=0)
+        for error in (0.1, 0.9)
+    )
+    results = [
+        CaseResult(case=case, scores=dict.fromkeys((COPY_QUERY, *ROWS), score), controls={}, extract_seconds=0)
+        for case, score in [(cases[0], good)] * 20 + [(cases[1], bad)]
+    ]
+    report = write_report(results, CONFIG)
+    assert "| Mini | 0.138 [0.100, 0.900] | 0.100 [0.100, 0.900] |" in report
+    assert "over the 2 people whom the queries show" in report
+
+
 def test_pictures_are_what_a_file_would_hold(cases, folder):
-    pictures = build_case(cases[0], folder, CONFIG)
+    pictures = build_case(cases[0], folder)
     for image in (pictures.exemplar_after, pictures.query_after):
         assert ((image * 255) - (image * 255).round()).abs().max() < 1e-4
     still = (pictures.displacement == 0).all(1, keepdim=True).expand_as(pictures.query)
@@ -146,7 +162,7 @@ def test_cases_cover_operations_evenly_across_people_who_differ():
 def test_every_true_motion_can_be_seen_and_does_not_fold():
     config = BenchmarkConfig(num_single=16, num_combined=4)
     for case in list_cases(load_people(PORTRAITS), config):
-        motion = build_case(case, PORTRAITS, config).displacement
+        motion = build_case(case, PORTRAITS).displacement
         assert motion.norm(dim=1).max() >= config.min_motion_px
         assert (jacobian_determinant(motion) > 0).float().mean() > 0.99999  # judged on every second pixel
 

@@ -12,12 +12,11 @@ from torch.testing import assert_close
 from mirrorppr_core.geometry.displacement import length, warp
 from mirrorppr_core.geometry.field import Field
 from mirrorppr_core.mini.editor import Retouched
-from training.evaluation.benchmark_cases import BenchmarkConfig, Case, Person, build_case
+from training.evaluation.benchmark_cases import Case, Person, build_case
 from training.evaluation.benchmark_report import MINI
 from training.evaluation.disturbances import COMBINED, SINGLE, Disturbance
 from training.robustness import EXEMPLAR, QUERY, added, measure, write_report
 
-CONFIG = BenchmarkConfig()
 NAMES = [disturbance.name for disturbance in (*SINGLE, *COMBINED)]
 
 
@@ -122,7 +121,7 @@ class KnowsTheQuery(DoesNothing):
     """Right on the two queries as they are, and does nothing to any other picture."""
 
     def __init__(self, cases, folder):
-        built = [build_case(case, folder, CONFIG) for case in cases]
+        built = [build_case(case, folder) for case in cases]
         self.motions = {float(pictures.query.double().sum()): pictures.displacement for pictures in built}
 
     def retouch(self, query, operation, config):
@@ -132,7 +131,7 @@ class KnowsTheQuery(DoesNothing):
 
 
 def test_doing_nothing_costs_nothing_more_on_a_worse_photo(cases, folder):
-    results = measure(DoesNothing(), cases, folder, [SINGLE[0], SINGLE[2], SINGLE[4]], CONFIG)
+    results = measure(DoesNothing(), cases, folder, [SINGLE[0], SINGLE[2], SINGLE[4]])
     for result in results:
         assert len(result.trials) == 6
         assert all(trial.errors[MINI] == pytest.approx(1) for trial in (result.clean, *result.trials))
@@ -141,7 +140,7 @@ def test_doing_nothing_costs_nothing_more_on_a_worse_photo(cases, folder):
 
 def test_what_a_disturbance_costs_is_the_difference_to_the_same_case_undisturbed(cases, folder):
     darker = Disturbance(name="darker", brightness=0.5)
-    results = measure(KnowsTheQuery(cases, folder), cases, folder, [darker], CONFIG)
+    results = measure(KnowsTheQuery(cases, folder), cases, folder, [darker])
     assert all(result.clean.errors[MINI] < 1e-6 for result in results)
     assert [trial.side for trial in results[0].trials] == [QUERY, EXEMPLAR]
     assert added(results, 0, MINI).value == pytest.approx(1)  # the darker query is one it does not know
@@ -153,7 +152,7 @@ def test_what_a_disturbance_costs_is_the_difference_to_the_same_case_undisturbed
 
 def test_refusals_are_counted_and_cost_what_doing_nothing_costs(cases, folder):
     larger = Disturbance(name="larger", scale=1.5)
-    results = measure(KnowsTheQuery(cases, folder), cases, folder, [larger], CONFIG)
+    results = measure(KnowsTheQuery(cases, folder), cases, folder, [larger])
     assert [trial.refused for trial in results[0].trials] == ["", "exemplar: too large"]
     assert added(results, 1, MINI).value == pytest.approx(1)
     assert "| larger | +1.000 [+1.000, +1.000] | +1.000 [+1.000, +1.000] | 2 | **no** |" in write_report(

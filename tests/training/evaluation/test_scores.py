@@ -12,7 +12,7 @@ from synthetic import bump
 from torch.testing import assert_close
 
 from mirrorppr_core.geometry.displacement import warp
-from training.evaluation.intervals import mean_interval, ratio_interval
+from training.evaluation.intervals import mean_interval, median_interval, ratio_interval
 from training.evaluation.metrics import pooled_psnr, ssim
 from training.evaluation.perceptual import IDENTITY_FILES, load_identity
 from training.evaluation.scores import honest_score, to_size, truth_of
@@ -127,12 +127,22 @@ def test_an_interval_holds_its_mean_and_repeating_a_cluster_does_not_narrow_it()
     once = mean_interval(values, labels)
     assert once.value == pytest.approx(0.4) and once.low < 0.35 and once.high > 0.45
     assert mean_interval(values * 10, labels * 10).low == pytest.approx(once.low)
-    alone = mean_interval(values * 10)
+    alone = mean_interval(values * 10, range(40))
     assert alone.high - alone.low < 0.5 * (once.high - once.low)
 
 
+def test_the_median_is_drawn_over_people_too_and_counts_each_of_their_values():
+    values, labels = [0.1, 0.2, 0.4, 0.9], list("abcd")
+    assert median_interval(values, labels).value == pytest.approx(0.3)
+    assert median_interval(values[:3], labels[:3]).value == pytest.approx(0.2)
+    repeated, alone = median_interval(values * 10, labels * 10), median_interval(values * 10, range(40))
+    assert alone.high - alone.low < 0.7 * (repeated.high - repeated.low)
+    sure = median_interval([0.1, 0.1, 0.1, 0.9], list("aaab"))
+    assert (sure.low, sure.value, sure.high) == (0.1, 0.1, 0.9)
+
+
 def test_pooling_weighs_by_the_denominators():
-    interval = ratio_interval([1.0, 9.0], [10.0, 10.0], None, lambda ratio: 10 * ratio)
+    interval = ratio_interval([1.0, 9.0], [10.0, 10.0], "ab", lambda ratio: 10 * ratio)
     assert interval.value == pytest.approx(5) and (interval.low, interval.high) == (pytest.approx(1), pytest.approx(9))
     with pytest.raises(ValueError, match="nothing to average"):
-        mean_interval([])
+        mean_interval([], [])
