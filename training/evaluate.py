@@ -30,7 +30,7 @@ from .evaluation.sheet import draw_sheet, worst_cases
 from .program import Parser, run
 from .released.formats import RESOLUTIONS
 
-ENGINES = ("mini", "copied", "qwen")  # copied: Mini without its network, the exemplar's motion as it is
+OURS = ("mini", "copied", "qwen")  # copied: Mini without its network, the exemplar's motion as it is
 
 
 def named_folders(texts: Sequence[str]) -> list[Tool]:
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--identity", type=Path, metavar="FOLDER", help="measure it; holds InsightFace's models/buffalo_l"
     )
-    parser.add_argument("--engine", choices=ENGINES, help="run ours first, into the first folder of --outputs")
+    parser.add_argument("--engine", choices=OURS, help="run ours first, into the first folder of --outputs")
     parser.add_argument("--weights", type=Path, help="with --engine: a matched set; the bundled one by default")
     parser.add_argument("--controls", type=int, default=0, help="with --engine: run them on every n-th case; 0: none")
     qwen = parser.add_argument_group("with --engine qwen, as for `python -m mirrorppr_core retouch`")

@@ -33,7 +33,7 @@ from .data.landmark_sources import KINDS, landmark_source
 from .data.portrait_folder import Portrait, PortraitFolder
 from .evaluation.known_truth import check_strengths, second_direction, strength_of
 from .program import Parser, run
-from .recipes.recipe import GROUPS, Recipe, Step, folds, operations_for, operations_named, recipe_displacement
+from .recipes.recipe import GROUPS, Recipe, Step, operations_for, operations_named, recipe_displacement, recipe_folds
 
 _MAX_DRAWS = 300
 _PICTURES_KEPT = 64  # in memory; a portrait is drawn again and again
@@ -150,7 +150,9 @@ def _suits(portrait: Portrait, plan, config: CasesConfig) -> bool:
 
 
 def _is_deliverable(motion: Tensor, config: CasesConfig) -> bool:
-    return float(length(motion).amax()) * 512 / min(motion.shape[-2:]) >= config.min_motion_px and not folds(motion)
+    return float(length(motion).amax()) * 512 / min(motion.shape[-2:]) >= config.min_motion_px and not recipe_folds(
+        motion
+    )
 
 
 def _direction(step: Step) -> str:

@@ -28,7 +28,7 @@ from .shards.folder import check_manifest, is_complete, make_shard, missing_shar
 from .shards.pair_maker import PairMaker, Tally
 from .shards.spec import PICTURES, DatasetSpec, manifest
 from .shards.tar import remove_leftovers, sample_bytes, shard_name
-from .shards.workers import ENGINES, require_ray, run_here, run_pool, run_ray
+from .shards.workers import WORKERS, require_ray, run_here, run_pool, run_ray
 
 _PROBED = 4  # pairs made before the work begins, to see how large one is
 _ROOM = 1.02  # free space asked for, over what the probed pairs predict
@@ -200,7 +200,7 @@ def _parser() -> Parser:
     add("--fields", action="store_true", help="store the true motion too, as float16 .npy")
     add_number("--pairs-per-portrait", "pairs_per_portrait", "in a row; more is faster, fewer mixes better")
     add("--workers", type=int, default=1, metavar="N", help="processes on this machine (default 1)")
-    add("--engine", choices=ENGINES, default="pool", help="ray: a Ray cluster (optional extra)")
+    add("--engine", choices=WORKERS, default="pool", help="ray: a Ray cluster (optional extra)")
     add("--address", help="of a running Ray cluster, HOST:PORT or auto")
     add("--shard-id", type=int, metavar="I", help="make only this shard, for array jobs")
     return parser

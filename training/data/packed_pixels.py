@@ -16,13 +16,13 @@ from torch import Tensor
 _GREEN, _BLUE = np.float32(2**8), np.float32(2**16)  # their sum with red is exact in 32-bit floats
 
 
-def pack(planes: np.ndarray) -> np.ndarray:
+def to_pixels(planes: np.ndarray) -> np.ndarray:
     """(3, ...) whole floats of 0..255 -> (...) uint32."""
     red, green, blue = planes
     return (red + green * _GREEN + blue * _BLUE).astype(np.uint32)
 
 
-def unpack(pixels: np.ndarray) -> Tensor:
+def to_planes(pixels: np.ndarray) -> Tensor:
     """(h, w) uint32 -> (1, 3, h, w) float32 of 0..255."""
     planes = np.empty((3, *pixels.shape), np.float32)
     for channel in range(3):

@@ -21,7 +21,7 @@ from mirrorppr_core.mini.editor import RetouchConfig
 from mirrorppr_core.mini.pipeline import MirrorPPR
 from mirrorppr_core.photo_files import Photo, prepare_folder, read_photo, write_png
 
-from .outputs import CONTROLS, IDENTITY, REVERSED, SHUFFLED, Case
+from .outputs import CONTROLS, IDENTITY, REVERSED, SHUFFLED, CaseFiles
 
 LOG = "inference_log.json"
 
@@ -76,7 +76,7 @@ def qwen_retouch(
     return retouch
 
 
-def run_engine(retouch: Retouch, cases: Sequence[Case], out: Path, *, control_every: int = 0) -> dict[int, str]:
+def run_engine(retouch: Retouch, cases: Sequence[CaseFiles], out: Path, *, control_every: int = 0) -> dict[int, str]:
     """Write a picture for every case, and the controls (evaluation.py) for every n-th; 0: none.
 
     Returns why there is no picture, by case.  Raises ValueError if the folder already holds outputs.
@@ -112,12 +112,12 @@ def run_engine(retouch: Retouch, cases: Sequence[Case], out: Path, *, control_ev
     return refused
 
 
-def output_name(case: Case) -> str:
+def output_name(case: CaseFiles) -> str:
     """The published benchmark's, but PNG."""
     return f"mirrorppr_face_idx{case.index:04d}_p1_{case.exemplar_after.stem}_p2_{case.query.stem}.png"
 
 
-def _write_controls(retouch: Retouch, cases: Sequence[Case], position: int, out: Path, *, forward: Tensor) -> None:
+def _write_controls(retouch: Retouch, cases: Sequence[CaseFiles], position: int, out: Path, *, forward: Tensor) -> None:
     """A control that is refused has no picture."""
     case = cases[position]
     before, after, query = (read_photo(p) for p in (case.exemplar_before, case.exemplar_after, case.query))
@@ -134,7 +134,7 @@ def _write_controls(retouch: Retouch, cases: Sequence[Case], position: int, out:
         write_png(out / control / output_name(case), Photo(image, query.icc_profile))
 
 
-def _stranger(cases: Sequence[Case], position: int) -> Case | None:
+def _stranger(cases: Sequence[CaseFiles], position: int) -> CaseFiles | None:
     """The next case around the list with another exemplar and, where operations are named, another operation."""
     own = cases[position]
     around = [*cases[position + 1 :], *cases[:position]]

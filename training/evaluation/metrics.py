@@ -10,8 +10,6 @@ k1 0.01, k2 0.03). Pictures are (B, C, H, W) in [0, 1]; results are one number p
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,21 +23,6 @@ def psnr(prediction: Tensor, target: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB, (B,).  Infinite where the pictures are equal."""
     _check_same_shape(prediction, target)
     return _decibel((prediction.double() - target.double()).square().mean((1, 2, 3)))
-
-
-def pooled_psnr(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """PSNR of the squared error pooled over all pixels of (prediction, target) pairs of any sizes.
-
-    This is what published tables of this method report; it is ruled by the worst pictures.
-    """
-    error, num_values = 0.0, 0
-    for prediction, target in pairs:
-        _check_same_shape(prediction, target)
-        error += float((prediction.double() - target.double()).square().sum())
-        num_values += target.numel()
-    if num_values == 0:
-        raise ValueError("pooled_psnr() got no pictures: pass at least one (prediction, target) pair")
-    return float(_decibel(torch.tensor(error / num_values, dtype=torch.float64)))
 
 
 def region_psnr(prediction: Tensor, target: Tensor, region: Tensor) -> Tensor:

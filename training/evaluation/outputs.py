@@ -34,7 +34,7 @@ PUBLISHED_PATTERN = "*idx{index:04d}_*"  # mirrorppr_face_idx0007_p1_STEM_p2_STE
 
 
 @dataclass(frozen=True)
-class Case:
+class CaseFiles:
     """One row of dataset.json, paths absolute.  operation, instruction, person: "" where the row has none."""
 
     index: int
@@ -73,7 +73,7 @@ class ToolResult:
     controls: dict[str, dict[int, float]] = field(default_factory=lambda: {name: {} for name in CONTROLS})
 
 
-def load_cases(dataset: Path, *, resolution: str = "base", operations: Sequence[str] = ()) -> list[Case]:
+def load_cases(dataset: Path, *, resolution: str = "base", operations: Sequence[str] = ()) -> list[CaseFiles]:
     """All rows of a dataset.json (SimFace-100's format, with an optional key `operation`).
 
     operations: only cases whose operation is one of these names or begins with one, as in "eye_resize +".
@@ -85,7 +85,7 @@ def load_cases(dataset: Path, *, resolution: str = "base", operations: Sequence[
         raise ValueError(f"{dataset}: {len(released.unusable)} rows cannot be used ({rows}). Complete the data set")
     stored = json.loads(dataset.read_text())
     cases = [
-        Case(
+        CaseFiles(
             index=row.index,
             exemplar_before=row.exemplar_before,
             exemplar_after=row.exemplar_after,
@@ -106,7 +106,7 @@ def load_cases(dataset: Path, *, resolution: str = "base", operations: Sequence[
     return chosen
 
 
-def find_output(folder: Path, case: Case, pattern: str = PUBLISHED_PATTERN) -> Path | None:
+def find_output(folder: Path, case: CaseFiles, pattern: str = PUBLISHED_PATTERN) -> Path | None:
     """The picture for this case, or None.
 
     pattern: a file name in which {index} (also {index:04d}), {exemplar_before}, {exemplar_after}, {query} and {target}
@@ -132,7 +132,7 @@ def find_output(folder: Path, case: Case, pattern: str = PUBLISHED_PATTERN) -> P
 
 
 def evaluate(
-    cases: Sequence[Case],
+    cases: Sequence[CaseFiles],
     tools: Sequence[Tool],
     *,
     pattern: str = PUBLISHED_PATTERN,
@@ -177,7 +177,7 @@ def evaluate(
 
 
 def _score(
-    result: ToolResult, case: Case, output: Tensor, target: Tensor, truth: Truth | None, learned: LearnedMeasures
+    result: ToolResult, case: CaseFiles, output: Tensor, target: Tensor, truth: Truth | None, learned: LearnedMeasures
 ) -> None:
     score = official_score(output, target)
     if learned.lpips is not None:
@@ -189,7 +189,7 @@ def _score(
         result.honest[case.index] = honest_score(output, truth)
 
 
-def _score_controls(result: ToolResult, tool: Tool, case: Case, truth: Truth, pattern: str) -> None:
+def _score_controls(result: ToolResult, tool: Tool, case: CaseFiles, truth: Truth, pattern: str) -> None:
     for control in CONTROLS:
         path = find_output(tool.folder / control, case, pattern)
         if path is None:
@@ -210,5 +210,5 @@ def _read(path: Path, index: int) -> Tensor:
         raise ValueError(f"case {index}: {path} cannot be used, {error}. Repair or replace it") from error
 
 
-def _stems(case: Case) -> dict[str, str]:
+def _stems(case: CaseFiles) -> dict[str, str]:
     return {name: getattr(case, name).stem for name in ("exemplar_before", "exemplar_after", "query", "target")}

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 INSTALL_LPIPS = "pip install torchmetrics torchvision, then --lpips"
 INSTALL_IDENTITY = "pip install insightface onnxruntime, then --identity FOLDER with models/buffalo_l"
@@ -36,21 +36,31 @@ class LearnedMeasures:
 
 def load_lpips() -> Measure:
     """Raises ImportError or OSError that names the fix."""
-    try:
-        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
-
-        network = LearnedPerceptualImagePatchSimilarity(net_type="vgg").eval()
-    except (ImportError, RuntimeError) as error:  # torchmetrics answers a missing torchvision with RuntimeError
-        raise ImportError(f"LPIPS needs torchmetrics and torchvision ({error}): {INSTALL_LPIPS}") from error
-    except OSError as error:
-        raise OSError(f"the VGG weights of LPIPS could not be fetched ({error}): fetch them where there is a network, "
-                      "into torch's hub cache, or leave out --lpips") from error  # fmt: skip
+    network = lpips_network()
 
     @torch.no_grad()
     def measure(output: Tensor, target: Tensor) -> float:
         return float(network(output * 2 - 1, target * 2 - 1))
 
     return measure
+
+
+def lpips_network() -> nn.Module:
+    """torchmetrics' VGG-LPIPS: pictures (B, 3, H, W) in [-1, 1] -> (B, 1, 1, 1). Fetches its weights when first used.
+
+    No test of ours runs it, as it needs those weights.  Raises ImportError or OSError that names the fix.
+    """
+    try:
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+        return LearnedPerceptualImagePatchSimilarity(net_type="vgg").net.eval().requires_grad_(False)
+    except (ImportError, RuntimeError) as error:  # torchmetrics answers a missing torchvision with RuntimeError
+        raise ImportError(f"LPIPS needs torchmetrics and torchvision ({error}): pip install both") from error
+    except OSError as error:
+        raise OSError(
+            f"the VGG weights of LPIPS could not be fetched ({error}): fetch them where there is a network, into "
+            "torch's hub cache, or leave LPIPS out"
+        ) from error
 
 
 def load_identity(folder: Path) -> Measure:

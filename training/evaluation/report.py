@@ -16,7 +16,7 @@ import torch
 
 from .intervals import Interval, mean_interval, ratio_interval
 from .known_truth import REGION_PX, REGION_SHARE
-from .outputs import CONTROLS, COPY_QUERY, IDENTITY, REVERSED, Case, ToolResult
+from .outputs import CONTROLS, COPY_QUERY, IDENTITY, REVERSED, CaseFiles, ToolResult
 from .perceptual import INSTALL_IDENTITY, INSTALL_LPIPS, LearnedMeasures
 from .scores import LEAST_ERROR, decibel
 
@@ -25,7 +25,7 @@ from .scores import LEAST_ERROR, decibel
 class Evaluation:
     """Cases, the results on them (the unchanged query first), and what was measured."""
 
-    cases: Sequence[Case]
+    cases: Sequence[CaseFiles]
     results: Sequence[ToolResult]
     learned: LearnedMeasures
     only_official: bool = False
@@ -129,7 +129,7 @@ def _honest_json(evaluation: Evaluation, result: ToolResult) -> dict[str, Any]:
     }
 
 
-def _case_json(case: Case, result: ToolResult) -> dict[str, Any]:
+def _case_json(case: CaseFiles, result: ToolResult) -> dict[str, Any]:
     row: dict[str, Any] = {"test_index": case.index, "operation": case.label}
     if case.index in result.official:
         score = result.official[case.index]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 
-from .outputs import Case, ToolResult
+from .outputs import CaseFiles, ToolResult
 
 CELL_PX, CAPTION_PX = 192, 18
 COLUMNS = ("exemplar before", "exemplar after", "query", "target", "output", "output - target, x3")
@@ -22,7 +22,7 @@ VISIBLE = 10  # grey levels of change that count
 MARGIN, LEAST_SHARE = 0.4, 0.15  # around the change, of its side; smallest cut, of the picture
 
 
-def worst_cases(cases: Sequence[Case], result: ToolResult, num: int) -> list[Case]:
+def worst_cases(cases: Sequence[CaseFiles], result: ToolResult, num: int) -> list[CaseFiles]:
     """Those with a picture of the tool's own, worst first."""
     scores = {case.index: result.honest[case.index] for case in cases if case.index in result.outputs}
     if any(score.relative_epe is not None for score in scores.values()):
@@ -33,7 +33,7 @@ def worst_cases(cases: Sequence[Case], result: ToolResult, num: int) -> list[Cas
     return ranked[:num]
 
 
-def draw_sheet(cases: Sequence[Case], result: ToolResult) -> Image.Image:
+def draw_sheet(cases: Sequence[CaseFiles], result: ToolResult) -> Image.Image:
     """One row for each case."""
     sheet = Image.new("RGB", (CELL_PX * len(COLUMNS), CAPTION_PX + len(cases) * (CELL_PX + CAPTION_PX)), "white")
     draw = ImageDraw.Draw(sheet)

@@ -11,8 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from mirrorppr_core.faces.locator import Locator
 from mirrorppr_core.faces.view import CanonicalView
@@ -25,6 +24,7 @@ from mirrorppr_core.networks.rformer import RFormer
 from ..body import stage as body_stage
 from ..body.data import check_bodies, load_body_photos
 from ..body.drawn_bodies import drawn_bodies
+from ..runs.checkpoints import read_part
 from ..runs.loop import StageParts
 from ..runs.preset import Preset
 from ..runs.stage import Stage
@@ -206,27 +206,16 @@ def sample_config(stage: Stage, data: MiniData) -> SampleConfig:
 
 def _load_part(path: Path, part: str, module: nn.Module) -> None:
     """Fill a part from an earlier stage's result. Strict: adapters are looked up among adapters only."""
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: run --stage {path.stem} first")
-    prefix = "field_dit." if part in ("lora", "adaptation") else f"{part}."
-    found = {k.removeprefix(prefix): v for k, v in load_file(path).items() if k.startswith(prefix)}
-    own = module.state_dict()
+    own, prefix, keep = module.state_dict(), f"{part}.", lambda name: True
+    if part in ("lora", "adaptation"):
+        prefix = "field_dit."
     if part == "lora":
-        own = {k: v for k, v in own.items() if ".lora_" in k}
+        own = {name: value for name, value in own.items() if ".lora_" in name}
     if part == "adaptation":  # of a whole field network too
         names = module.adaptation_modules()
-        own, found = ({k: v for k, v in d.items() if k.split(".")[0] in names} for d in (own, found))
-    odd = sorted(k for k in found.keys() | own.keys() if _shape(found.get(k)) != _shape(own.get(k)))
-    if odd:
-        raise ValueError(
-            f"{path} does not hold the {part} of this model: {len(odd)} of {len(own)} tensors differ, first {odd[0]}. "
-            "Use the configuration it was trained with, or another --run folder."
-        )
-    module.load_state_dict(found, strict=False)
-
-
-def _shape(tensor: Tensor | None) -> tuple[int, ...] | None:
-    return None if tensor is None else tuple(tensor.shape)
+        keep = lambda name: name.split(".")[0] in names  # noqa: E731
+        own = {name: value for name, value in own.items() if keep(name)}
+    module.load_state_dict(read_part(path, part, own, prefix=prefix, keep=keep), strict=False)
 
 
 def _locator(data: MiniData) -> Path:

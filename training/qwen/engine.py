@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from mirrorppr_core.mini.files import file_sha256
 from mirrorppr_core.qwen.networks import OfficialRFormer
 
+from ..runs.checkpoints import read_part
 from ..runs.loop import StageParts
 from ..runs.preset import Preset
 from ..runs.stage import Stage
@@ -24,7 +24,7 @@ from .base import load_mae, load_transformer
 from .encoders import CachedEncoder, Encoder, OnlineEncoder, base_identity, load_encoder, load_vae
 from .examiner import QwenExaminer
 from .sources import batches, check_pairs, operations, pairs_of
-from .stages import QwenExtractorStage, QwenJointStage, load_lpips
+from .stages import QwenExtractorStage, QwenJointStage, lpips_loss
 
 _PARTS = {"extractor": ("rformer",), "joint": ("rformer", "connector", "lora")}  # what a stage may start from
 _DATA = {  # what holds the samples of each source
@@ -72,7 +72,7 @@ def build(stage: Stage, preset: Preset, run: Path, device: torch.device) -> Stag
     if pairs is not None:
         starts_from["pairs"] = pairs.digest
     if stage.module == "extractor":
-        module = QwenExtractorStage(config, mae, perceptual=load_lpips() if config.lpips_weight else None)
+        module = QwenExtractorStage(config, mae, perceptual=lpips_loss() if config.lpips_weight else None)
     else:
         base = Path(data.base)
         starts_from["base"] = base_identity(base, ("transformer", "text_encoder", "vae"))
@@ -82,7 +82,7 @@ def build(stage: Stage, preset: Preset, run: Path, device: torch.device) -> Stag
         encoder = CachedEncoder(Path(data.cache)) if data.cache else load_encoder(base, device=device)
     for part, source in stage.starts.items():
         path = run / f"{source}.safetensors"
-        load_part(path, part, module)
+        _load_part(path, part, module)
         starts_from[path.name] = file_sha256(path)
     return StageParts(
         module=module,
@@ -93,19 +93,12 @@ def build(stage: Stage, preset: Preset, run: Path, device: torch.device) -> Stag
     )
 
 
-def load_part(path: Path, part: str, module: nn.Module) -> None:
+def _load_part(path: Path, part: str, module: nn.Module) -> None:
     """Fill a trained part from an earlier stage's result, strictly."""
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: run --stage {path.stem} first")
     prefix = _PREFIX[part]
-    own = {name: p for name, p in module.named_parameters() if p.requires_grad and name.startswith(prefix)}
-    found = {name: value for name, value in load_file(str(path)).items() if name.startswith(prefix)}
-    odd = sorted(name for name in own.keys() | found.keys() if _shape(own.get(name)) != _shape(found.get(name)))
-    if odd:
-        raise ValueError(
-            f"{path} does not hold the {part} of this run: {len(odd)} of {len(own)} tensors differ, first {odd[0]}. "
-            "Use the configuration it was trained with, or another --run folder."
-        )
+    trained = {name: p for name, p in module.named_parameters() if p.requires_grad and name.startswith(prefix)}
+    own = {name.removeprefix(prefix): parameter for name, parameter in trained.items()}
+    found = read_part(path, part, own, prefix=prefix)
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(found[name])
@@ -131,7 +124,3 @@ def _check_readers(preset: Preset) -> None:
 def _vae(encoder: Encoder | None, base: Path, device: torch.device) -> nn.Module:
     """The one that works while training, or where a cache answers one for the sheets."""
     return encoder.components.vae if isinstance(encoder, OnlineEncoder) else load_vae(base, device=device)
-
-
-def _shape(tensor: Tensor | None) -> tuple[int, ...] | None:
-    return None if tensor is None else tuple(tensor.shape)

@@ -32,6 +32,7 @@ from mirrorppr_core.qwen.denoise import velocity
 from mirrorppr_core.qwen.networks import OfficialMAE, OfficialRFormer
 from mirrorppr_core.qwen.schedule import reference_time
 
+from ..evaluation.perceptual import lpips_network
 from .base import add_lora
 from .config import DecoderConfig, QwenTrainConfig
 from .flow import region_weights, time_weights, training_times
@@ -190,19 +191,9 @@ def sine_positions(height: int, width: int, dim: int) -> Tensor:
     return torch.cat([x, y], dim=-1).reshape(1, height * width, dim).float()
 
 
-def load_lpips() -> Perceptual:
-    """VGG-LPIPS of pictures in [0, 1], one number a picture. torchmetrics fetches the weights when first used.
-
-    No test of ours runs it, as it needs those weights; stages take any function of this kind.
-    """
-    try:
-        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
-
-        network = LearnedPerceptualImagePatchSimilarity(net_type="vgg").net.requires_grad_(False)
-    except (ImportError, RuntimeError) as error:  # torchmetrics answers a missing torchvision with RuntimeError
-        raise ImportError(
-            f"lpips_weight above 0 needs torchmetrics and torchvision ({error}): install both, or set lpips_weight to 0"
-        ) from error
+def lpips_loss() -> Perceptual:
+    """VGG-LPIPS of pictures in [0, 1], one number a picture; stages take any function of this kind."""
+    network = lpips_network()
     return lambda a, b: network.to(a.device)(2 * a - 1, 2 * b - 1)
 
 

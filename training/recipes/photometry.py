@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data.packed_pixels import as_jpeg, decoded, pack, unpack
+from ..data.packed_pixels import as_jpeg, decoded, to_pixels, to_planes
 
 _LUMA = (0.299, 0.587, 0.114)  # Rec. 601, what JPEG and Pillow call grey
 
@@ -131,4 +131,4 @@ def _blurred(image: Tensor, sigma: float) -> Tensor:
 
 def _through_jpeg(image: Tensor, quality: int) -> Tensor:
     """image: (1, 3, H, W).  Returns the same."""
-    return unpack(decoded(as_jpeg(pack((image[0] * 255).round_().numpy()), quality=quality))).div_(255)
+    return to_planes(decoded(as_jpeg(to_pixels((image[0] * 255).round_().numpy()), quality=quality))).div_(255)

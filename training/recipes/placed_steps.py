@@ -1,6 +1,6 @@
 """The motion of a recipe, computed only where it acts and only at the pixels asked for.
 
-    place_llw, place_professional  ->  one Motion a step: a small table, its box, and what it says at any position
+    place_llw, place_professional  ->  one PlacedStep a step: a small table, its box, and what it says at any position
     motion_through(motions, view)  ->  the whole recipe at the output pixels of a view of the photo
 
 Following the steps backwards, p + d_n(p) is where step n takes a pixel from, and step n - 1 is asked there: exact for
@@ -36,7 +36,7 @@ _FOLLOW_ITERATIONS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Motion:
+class PlacedStep:
     """One step laid on one person. Zero outside the box."""
 
     at: Callable[[Tensor], Tensor]  # positions (1, 2, h, w) in pixels -> displacements (1, 2, h, w)
@@ -44,7 +44,7 @@ class Motion:
     longest: float  # no displacement is longer, px
 
 
-def place_llw(mesh: Tensor, size: tuple[int, int], *, operation: str, strength: float) -> Motion:
+def place_llw(mesh: Tensor, size: tuple[int, int], *, operation: str, strength: float) -> PlacedStep:
     """Exact LLW.  mesh: (478, 2).  size: (H, W) of the photo, which sets the grid and the feather."""
     motion = llw_motion(mesh[None], size, operation=operation, strength=strength)
     spacing = motion.spacing.tolist()
@@ -70,19 +70,19 @@ def place_llw(mesh: Tensor, size: tuple[int, int], *, operation: str, strength: 
         for first, last, step in ((box[0], box[2], spacing[0]), (box[1], box[3], spacing[1]))
     )
     read = motion.vertices[..., top:bottom, left:right]
-    return Motion(at=at, box=box, longest=_longest(read) if read.numel() else 0.0)
+    return PlacedStep(at=at, box=box, longest=_longest(read) if read.numel() else 0.0)
 
 
 def place_professional(
     mesh: Tensor | None, pose: Tensor | None, *, operation: str, strength: float, side: str
-) -> Motion:
+) -> PlacedStep:
     """A professional operation, interpolated.  mesh: (478, 2).  pose: (33, 2..4)."""
     landmarks = pose if PROFESSIONAL[operation].on_body else mesh
     lattice, box = pushes_on_lattice(landmarks, operation=operation, strength=strength, side=side)
-    return Motion(at=lattice.at, box=box, longest=_longest(lattice.values))
+    return PlacedStep(at=lattice.at, box=box, longest=_longest(lattice.values))
 
 
-def motion_through(motions: Sequence[Motion], view: View) -> tuple[Box, Tensor, Tensor] | None:
+def motion_through(motions: Sequence[PlacedStep], view: View) -> tuple[Box, Tensor, Tensor] | None:
     """All steps in order, at the pixels of a view.
 
     Returns the output pixels that may move as a box, their positions in the photo (1, 2, h, w) without the motion,
@@ -107,7 +107,7 @@ def motion_through(motions: Sequence[Motion], view: View) -> tuple[Box, Tensor, 
     return around, still, moved
 
 
-def field_of(motions: Sequence[Motion], size: tuple[int, int]) -> Field:
+def field_of(motions: Sequence[PlacedStep], size: tuple[int, int]) -> Field:
     """All steps in order, on the photo itself.  size: (H, W)."""
     found = motion_through(motions, View.whole(size))
     if found is None:
@@ -116,7 +116,7 @@ def field_of(motions: Sequence[Motion], size: tuple[int, int]) -> Field:
     return Field(displacement=moved - still, left=box[0], top=box[1], height=size[0], width=size[1])
 
 
-def followed(landmarks: Tensor | None, motion: Motion) -> Tensor | None:
+def followed(landmarks: Tensor | None, motion: PlacedStep) -> Tensor | None:
     """Where landmarks are after a motion; further columns (visibility) stay.  (N, 2..4)."""
     if landmarks is None:
         return None

@@ -15,22 +15,21 @@ number alone, and told in `skipped`. So order, shards and resuming are arithmeti
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset, get_worker_info
+from torch.utils.data import Dataset
 
-from mirrorppr_core.geometry.displacement import changed_mask, folds, length
+from mirrorppr_core.geometry.displacement import folds, length
 from mirrorppr_core.operations.professional import LEAST_VISIBILITY
 
 from ..data.order import place_of, seed_of
 from ..data.portrait_folder import Portrait, Skipped
 from .augment import AugmentConfig, View, draw_view, see, see_motion, source_of
 from .photometry import Look, PhotometricConfig, apply_look, draw_look
-from .placed_steps import Motion, motion_through
+from .placed_steps import PlacedStep, motion_through
 from .recipe import (
     PROFESSIONAL_BODY,
     SIMULATED,
@@ -105,24 +104,15 @@ class Quadruplet:
     look: Look | None
     skipped: tuple[tuple[str, str], ...] = field(default=())  # (file, reason) passed over on the way
 
-    @property
-    def exemplar_mask(self) -> Tensor:
-        """(1, 1, H, W): 1 where the exemplar moves."""
-        return changed_mask(self.exemplar_motion)
-
-    @property
-    def query_mask(self) -> Tensor:
-        return changed_mask(self.query_motion)
-
 
 class Quadruplets(Dataset):
-    """length: samples in the set; None: as many as are asked for.  seed: another one is another set."""
+    """length: samples in the set.  seed: another one is another set."""
 
-    def __init__(self, portraits: Portraits, config: QuadrupletConfig, *, seed: int, length: int | None = None):
+    def __init__(self, portraits: Portraits, config: QuadrupletConfig, *, seed: int, length: int):
         if not len(portraits):
             raise ValueError("the folder holds no portraits: quadruplets need at least one")
-        if length is not None and length < 1:
-            raise ValueError(f"length={length}: use 1 or more, or None for a set without end")
+        if length < 1:
+            raise ValueError(f"length={length}: use 1 or more")
         self.portraits, self.config, self.seed, self.length = portraits, config, seed, length
         # What is known of portraits once they were read; only saves reading them again.
         self._unusable: dict[int, Skipped] = {}
@@ -137,19 +127,12 @@ class Quadruplets(Dataset):
         return self.config.query_size
 
     def __len__(self) -> int:
-        if self.length is None:
-            raise TypeError("this set has no end: give a length, or read it through a QuadrupletStream")
         return self.length
 
     def __getitem__(self, index: int) -> Quadruplet:
-        if self.length is not None and not 0 <= index < self.length:
-            raise IndexError(f"sample {index} of {self.length}")
-        return self.sample(index)
-
-    def sample(self, index: int) -> Quadruplet:
         """The same bytes for the same index in every process, whatever was asked for before."""
-        if index < 0:
-            raise IndexError(f"sample {index}: numbers start at 0")
+        if not 0 <= index < self.length:
+            raise IndexError(f"sample {index} of {self.length}")
         skipped: list[tuple[str, str]] = []
         for choice in range(_MOST_CHOICES):
             generator = _generator(self.seed, index, choice)
@@ -247,33 +230,12 @@ class Quadruplets(Dataset):
         }
 
 
-class QuadrupletStream(IterableDataset):
-    """Samples start + rank, start + rank + world, ... of a set, without end or up to its length.
-
-    In a DataLoader with batch_size=None they come in this order whatever its number of workers is. To resume, pass
-    as `start` how many samples all ranks have used together.
-    """
-
-    def __init__(self, quadruplets: Quadruplets, *, start: int = 0, rank: int = 0, world: int = 1):
-        if start < 0 or not 0 <= rank < world:
-            raise ValueError(f"start={start}, rank={rank} of world={world}: use start >= 0 and 0 <= rank < world")
-        self.quadruplets, self.start, self.rank, self.world = quadruplets, start, rank, world
-
-    def __iter__(self) -> Iterator[Quadruplet]:
-        worker = get_worker_info()
-        number, among = (worker.id, worker.num_workers) if worker else (0, 1)
-        index = self.start + self.rank + self.world * number
-        while self.quadruplets.length is None or index < self.quadruplets.length:
-            yield self.quadruplets.sample(index)
-            index += self.world * among
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Retouched:
     """A portrait with a recipe laid on it, ready to be looked at."""
 
     portrait: Portrait
-    motions: list[Motion] | None  # exact mode
+    motions: list[PlacedStep] | None  # exact mode
     blended: tuple[Tensor, Tensor] | None  # official mode: the retouched photo and its motion
 
     @classmethod

@@ -28,7 +28,7 @@ from mirrorppr_core.images import as_float
 from mirrorppr_core.operations import llw, professional_table
 from mirrorppr_core.operations.professional import LEAST_VISIBILITY, SIDES
 
-from .placed_steps import Motion, field_of, followed, place_llw, place_professional
+from .placed_steps import PlacedStep, field_of, followed, place_llw, place_professional
 
 MODES = llw.MODES
 SIMULATED: tuple[str, ...] = tuple(llw.OPERATIONS)
@@ -170,7 +170,7 @@ def recipe_field(recipe: Recipe, mesh: Tensor | None, pose: Tensor | None, size:
     return field_of(recipe_motions(recipe, mesh, pose, size), size)
 
 
-def recipe_motions(recipe: Recipe, mesh: Tensor | None, pose: Tensor | None, size: tuple[int, int]) -> list[Motion]:
+def recipe_motions(recipe: Recipe, mesh: Tensor | None, pose: Tensor | None, size: tuple[int, int]) -> list[PlacedStep]:
     """The steps of an exact recipe, laid on this person in order: see `recipe_fields.motion_through`."""
     _check_landmarks(recipe.steps, mesh, pose)
     motions = []
@@ -197,7 +197,7 @@ def apply_recipe(image: Tensor, recipe: Recipe, mesh: Tensor | None, pose: Tenso
     return Pair(before=image, after=after, displacement=edited.displacement)
 
 
-def folds(motion: Field | Tensor) -> bool:
+def recipe_folds(motion: Field | Tensor) -> bool:
     """Whether the motion turns any part of the picture over.  A field, which is faster, or (1, 2, H, W).
 
     Single operations fold on no portrait we tried; several in a row, or landmarks of no face, may. Nothing here weakens
@@ -207,7 +207,7 @@ def folds(motion: Field | Tensor) -> bool:
     return field.displacement.numel() > 0 and displacement.folds(field.displacement)
 
 
-def _place(step: Step, mesh: Tensor | None, pose: Tensor | None, size: tuple[int, int]) -> Motion:
+def _place(step: Step, mesh: Tensor | None, pose: Tensor | None, size: tuple[int, int]) -> PlacedStep:
     if step.operation in SIMULATED:
         return place_llw(mesh, size, operation=step.operation, strength=step.strength)
     return place_professional(mesh, pose, operation=step.operation, strength=step.strength, side=step.side)

@@ -17,7 +17,7 @@ from torch import Tensor
 from mirrorppr_core.geometry.displacement import MINIFYING_STRETCH, sample
 from mirrorppr_core.geometry.field import SAMPLER_REACH, Field
 
-from ..data.packed_pixels import pack, unpack
+from ..data.packed_pixels import to_pixels, to_planes
 
 
 def warped(photo: np.ndarray, field: Field) -> np.ndarray:
@@ -40,7 +40,7 @@ def warped(photo: np.ndarray, field: Field) -> np.ndarray:
     reach = SAMPLER_REACH + int(np.sqrt(squared.max())) + 1
     (x0, y0), (x1, y1) = positions.min(1).astype(int) - reach, positions.max(1).astype(int) + reach + 1
     x0, y0 = min(max(x0, 0), field.width - 1), min(max(y0, 0), field.height - 1)
-    planes = unpack(photo[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)])
+    planes = to_planes(photo[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)])
     positions -= np.array([[x0], [y0]], np.float32)
     pixels = _looked_up(planes, positions)
     for num, low, high in ((2, MINIFYING_STRETCH, 2.0), (4, 2.0, np.inf)):
@@ -50,7 +50,7 @@ def warped(photo: np.ndarray, field: Field) -> np.ndarray:
             pixels[:, chosen] = _looked_up(planes, taps.reshape(2, -1)).reshape(3, num**2, -1).mean(1)
     np.rint(pixels, out=pixels)
     np.clip(pixels, 0, 255, out=pixels)
-    result[top:bottom, left:right][moves[1:-1, 1:-1]] = pack(pixels)
+    result[top:bottom, left:right][moves[1:-1, 1:-1]] = to_pixels(pixels)
     return result
 
 

@@ -1,6 +1,5 @@
 """The metadata of the released data sets, as typed records: MirrorPPR47M and SimFace-100.
 
-    read_wild_faces(ffhq-dataset-v2.json, root)          simulated subset: the face's quad and rectangle in each photo
     read_professional(single_ops_all.json, root)         professional subset: one edit of one person a record
     read_simface(dataset.json, root, resolution=...)     SimFace-100: exemplar before/after, query, target
     read_pairs(folder)                                   the picture pairs that the published scripts write
@@ -37,22 +36,6 @@ from .rows import (
 
 Box = tuple[float, float, float, float]
 RESOLUTIONS = ("base", "2k")
-
-
-@dataclass(frozen=True)
-class WildFace:
-    """quad: top left, top right, bottom right, bottom left corner of the aligned picture, pixels of the photo.
-
-    rect: left, top, right, bottom of the face.  size: width, height of the photo, if told.
-    aligned, photo: the pictures, if the metadata names them; whether they exist is not asked.
-    """
-
-    image_id: str
-    quad: tuple[Point, Point, Point, Point]
-    rect: Box
-    size: tuple[int, int] | None
-    aligned: Path | None
-    photo: Path | None
 
 
 @dataclass(frozen=True)
@@ -103,31 +86,6 @@ class PicturePair:
     variant: str
     source: Path
     target: Path
-
-
-def read_wild_faces(metadata: Path, root: Path) -> Released[WildFace]:
-    """FFHQ v2 metadata: an object keyed by number, or the object of one photo with face_quad in it."""
-    stored, root = load_json(metadata, (dict,)), dataset_root(root)
-    rows = {metadata.stem: stored} if "face_quad" in stored else stored
-
-    def record(key: str, row: dict) -> WildFace:
-        wild = as_object(row.get("in_the_wild") or row, "in_the_wild")
-        if not wild.get("face_quad"):
-            raise BadRow("no-quad", f"has {', '.join(wild) or 'nothing'}")
-        quad = _ordered(as_points(wild["face_quad"], "face_quad"))
-        across, down = [x for x, _ in quad], [y for _, y in quad]
-        bounds = (min(across), min(down), max(across), max(down))
-        aligned = as_object(row.get("image") or {}, "image").get("file_path")
-        return WildFace(
-            image_id=key,
-            quad=quad,
-            rect=_numbers_or_none(wild.get("face_rect"), 4, "face_rect") or bounds,
-            size=_size(wild.get("pixel_size"), "pixel_size"),
-            aligned=path_inside(root, aligned, "image.file_path"),
-            photo=path_inside(root, wild.get("file_path"), "in_the_wild.file_path"),
-        )
-
-    return read_rows(rows.items(), record)
 
 
 def read_professional(
@@ -283,16 +241,3 @@ def _operation(row: dict) -> tuple[str, int]:
     if value != int(value):
         raise BadRow("bad-value", f"the level is {level!r}, need an integer")
     return str(operation), int(value)
-
-
-def _ordered(quad: tuple[Point, ...]) -> tuple[Point, Point, Point, Point]:
-    """Top left, top right, bottom right, bottom left, in whatever order they are stored."""
-    corners = (
-        min(quad, key=lambda p: p[0] + p[1]),
-        min(quad, key=lambda p: p[1] - p[0]),
-        max(quad, key=lambda p: p[0] + p[1]),
-        max(quad, key=lambda p: p[1] - p[0]),
-    )
-    if len(set(corners)) != 4:
-        raise BadRow("bad-value", f"face_quad {quad} has no four corners: it is degenerate or turned by 45 degrees")
-    return corners

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -186,6 +187,32 @@ def check_result(path: Path, described: dict) -> bool:
             "train the stage again, or start in another --run folder."
         )
     return True
+
+
+def read_part(
+    path: Path,
+    part: str,
+    own: Mapping[str, Tensor],
+    *,
+    prefix: str,
+    keep: Callable[[str], bool] = lambda name: True,
+) -> dict[str, Tensor]:
+    """What an earlier stage's result holds for `own`, tensors of this model; both named without the prefix.
+
+    Names that `keep` denies are not looked at.  Raises FileNotFoundError, and ValueError where names or shapes differ.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: run --stage {path.stem} first")
+    found = {name.removeprefix(prefix): v for name, v in load_file(path).items() if name.startswith(prefix)}
+    found = {name: value for name, value in found.items() if keep(name)}
+    here, there = ({name: tensor.shape for name, tensor in tensors.items()} for tensors in (own, found))
+    odd = sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
+    if odd:
+        raise ValueError(
+            f"{path} does not hold the {part} of this run: {len(odd)} of {len(own)} tensors differ, first {odd[0]}. "
+            "Use the configuration it was trained with, or another --run folder."
+        )
+    return found
 
 
 def differences(stored: object, here: object, name: str = "") -> list[str]:

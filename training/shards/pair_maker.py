@@ -28,7 +28,7 @@ from mirrorppr_core.geometry.field import Field
 
 from ..data.landmark_sources import landmark_source
 from ..data.order import place_of, seed_of
-from ..data.packed_pixels import as_png, pack
+from ..data.packed_pixels import as_png, to_pixels
 from ..data.portrait_folder import Portrait, PortraitFolder, Skipped
 from ..recipes.recipe import (
     PROFESSIONAL_BODY,
@@ -36,9 +36,9 @@ from ..recipes.recipe import (
     apply_recipe,
     can_do,
     draw_recipe,
-    folds,
     operations_for,
     recipe_field,
+    recipe_folds,
 )
 from ..recipes.warp import warped
 from .code_version import code_version
@@ -199,7 +199,7 @@ class PairMaker:
             pose = None if pose is None else _scaled_pose(pose, factors)
         if image.dtype != torch.uint8:  # of a file with more than 8 bits
             image = (image.clamp(0, 1) * 255).round().byte()
-        photo = pack(image[0].float().contiguous().numpy())
+        photo = to_pixels(image[0].float().contiguous().numpy())
         scaled = Portrait(**{**portrait.__dict__, "image": image, "mesh": mesh, "pose": pose})
         if self.spec.picture == "png":
             return _Prepared(scaled, photo, None, as_png(photo), scale)
@@ -256,8 +256,8 @@ def _retouched(ready: _Prepared, recipe: Recipe) -> _Retouched | str:
     if lengths.max(initial=0) < LEAST_MOTION_PX:
         return "no-effect"
     if recipe.mode == "official":
-        return _Retouched(field, lengths, pack(pair.after[0].float().numpy()))
-    if folds(field):
+        return _Retouched(field, lengths, to_pixels(pair.after[0].float().numpy()))
+    if recipe_folds(field):
         return "folds"
     return _Retouched(field, lengths, warped(ready.photo, field))
 

@@ -1,14 +1,4 @@
-"""Shards for training: every sample once, whatever the number of processes, and a start at any place.
-
-    ShardSet      map-style: sample i of all shards, one read and one decoding, nothing before it is touched
-    ShardStream   iterable: (rank, world, worker, workers) each get their own samples, in an order of its own per epoch
-
-The stream is one endless sequence of positions, the same for every machine: position p is sample
-`place_of(p % N, N, seed + p // N)` of N. It is dealt out in blocks of one batch: of each `world` blocks, one goes to
-each rank, and within a rank the blocks go round its workers, which is the order in which a DataLoader asks them. So
-after s steps exactly the first s * world * batch positions are used up, and a run can go on from there with another
-number of processes or workers: `start=` that many.
-"""
+"""Finished shards by number: sample i of a folder, one read and one decoding, nothing before it is touched."""
 
 from __future__ import annotations
 
@@ -25,9 +15,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset, get_worker_info
+from torch.utils.data import Dataset
 
-from ..data.order import place_of
 from .tar import BLOCK, Sample, finished
 
 
@@ -106,54 +95,6 @@ class ShardSet(Dataset):
         with open(self.folder / f"{self.names[shard]}.tar", "rb") as archive:
             archive.seek(begin)
             return _parse(archive.read(end - begin), self.names[shard])
-
-
-class ShardStream(IterableDataset):
-    """This process's share of the endless sequence, from position `start` on, for `epochs` passes (None: for ever).
-
-    Give the DataLoader the same batch size. Its workers find their own numbers; rank and world come from the trainer.
-    shuffle=False reads the shards from front to back, which suits slow network disks; pairs of one portrait are then
-    neighbours.
-    """
-
-    def __init__(
-        self,
-        samples: Dataset,
-        *,
-        batch_size: int,
-        seed: int,
-        start: int = 0,
-        epochs: int | None = None,
-        rank: int = 0,
-        world: int = 1,
-        shuffle: bool = True,
-    ):
-        if not 0 <= rank < world:
-            raise ValueError(f"rank {rank} of world {world}: ranks count from 0 to world - 1")
-        if batch_size < 1 or start < 0:
-            raise ValueError(f"batch_size={batch_size}, start={start}: use at least 1 and 0")
-        self.samples, self.batch_size, self.seed, self.start = samples, batch_size, seed, start
-        self.stop = None if epochs is None else epochs * len(samples)
-        self.rank, self.world, self.shuffle = rank, world, shuffle
-
-    def __iter__(self) -> Iterator[object]:
-        worker = get_worker_info()
-        mine, workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        for position in self.positions(mine, workers):
-            yield self.samples[self.index_at(position)]
-
-    def positions(self, worker: int, workers: int) -> Iterator[int]:
-        """Positions of one worker of this rank."""
-        stride = self.batch_size * self.world
-        begin = self.start + self.batch_size * self.rank + stride * worker
-        while self.stop is None or begin < self.stop:
-            end = begin + self.batch_size
-            yield from range(begin, end if self.stop is None else min(end, self.stop))
-            begin += stride * workers
-
-    def index_at(self, position: int) -> int:
-        epoch, place = divmod(position, len(self.samples))
-        return place_of(place, len(self.samples), self.seed + epoch) if self.shuffle else place
 
 
 def _about(archive: BinaryIO, place: int, name: str) -> dict:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import torch
 
-ENGINES = ("pool", "ray")
+WORKERS = ("pool", "ray")
 INSTALL_RAY = "pip install ray"
 _PACKAGES = ("training", "mirrorppr_core")
 _PER_CPU = 2  # Ray tasks handed in at a time, so that tens of thousands of shards do not wait in its memory

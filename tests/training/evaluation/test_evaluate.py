@@ -12,15 +12,15 @@ from mirrorppr_core.geometry.displacement import warp
 from training.data.picture_files import read_picture
 from training.evaluate import main, named_folders
 from training.evaluation.engines import output_name, run_engine
-from training.evaluation.metrics import pooled_psnr, ssim
-from training.evaluation.outputs import COPY_QUERY, Case, Tool, evaluate, find_output, load_cases
+from training.evaluation.metrics import ssim
+from training.evaluation.outputs import COPY_QUERY, CaseFiles, Tool, evaluate, find_output, load_cases
 from training.evaluation.perceptual import LearnedMeasures
 from training.evaluation.report import Evaluation, to_json, to_markdown
 from training.evaluation.scores import LEAST_ERROR, decibel
 from training.evaluation.sheet import COLUMNS, draw_sheet, worst_cases
 
 SIZE = 128
-# Case: (exemplar, query, motion of both). Query "b" is asked for twice.
+# CaseFiles: (exemplar, query, motion of both). Query "b" is asked for twice.
 CASES = (
     ("a", "b", {"centre": (60, 64), "radius": 40, "shift": (6.0, 0.0)}, "nose +"),
     ("c", "b", {"centre": (70, 60), "radius": 36, "shift": (0.0, -5.0)}, "nose -"),
@@ -84,7 +84,8 @@ def test_the_summary_pools_squared_errors_and_averages_ssim(cases, tmp_path):
     noisy = tool(tmp_path / "noisy", cases, lambda case: (read_picture(case.target) + 0.02 * case.index).clamp(0, 1))
     summary = to_json(report_of(cases, [noisy], only_official=True))["summary"]
     pairs = [(read_picture(find_output(noisy.folder, c)), read_picture(c.target)) for c in cases]
-    assert summary["average_psnr"] == pytest.approx(pooled_psnr(pairs), abs=1e-4)
+    errors = torch.cat([(output - target).double().square().flatten() for output, target in pairs])
+    assert summary["average_psnr"] == pytest.approx(float(-10 * errors.mean().log10()), abs=1e-4)
     assert summary["average_ssim"] == pytest.approx(sum(float(ssim(*pair)) for pair in pairs) / 3, abs=1e-5)
     assert summary["total_samples"] == summary["valid_pixel_samples"] == 3
 
@@ -285,6 +286,6 @@ def test_asking_for_a_measure_that_is_absent_is_an_error_before_any_scoring(data
 
 
 def test_a_case_without_an_operation_is_grouped_by_its_instruction(cases):
-    bare = Case(index=0, exemplar_before=cases[0].query, exemplar_after=cases[0].query, query=cases[0].query,
+    bare = CaseFiles(index=0, exemplar_before=cases[0].query, exemplar_after=cases[0].query, query=cases[0].query,
                 target=cases[0].query)  # fmt: skip
     assert bare.label == "not stated" and cases[0].label == "nose +"

@@ -15,7 +15,7 @@ from training.data.picture_files import read_picture
 from training.data.portrait_folder import PortraitFolder
 from training.evaluation.outputs import load_cases
 from training.make_cases import CasesConfig, make_cases
-from training.recipes.recipe import Recipe, folds, recipe_displacement
+from training.recipes.recipe import Recipe, recipe_displacement, recipe_folds
 
 SIZE = 128
 SMALL = CasesConfig(
@@ -54,7 +54,7 @@ def test_both_pairs_are_the_recipe_done_exactly(folder, made):
             expected = (warp(portrait.image, motion) * 255).round() / 255
             assert torch.equal(read_picture(before), portrait.image)
             assert torch.equal(read_picture(after), expected)
-            assert float(motion.norm(dim=1).amax()) * 512 / SIZE >= SMALL.min_motion_px and not folds(motion)
+            assert float(motion.norm(dim=1).amax()) * 512 / SIZE >= SMALL.min_motion_px and not recipe_folds(motion)
 
 
 def test_cases_are_of_two_people_and_visit_operations_and_directions_in_turn(made):

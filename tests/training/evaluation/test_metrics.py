@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from training.evaluation.metrics import pooled_psnr, psnr, region_psnr, relative_epe, ssim
+from training.evaluation.metrics import psnr, region_psnr, relative_epe, ssim
 
 
 @pytest.fixture
@@ -35,17 +35,9 @@ def test_ssim_equals_torchmetrics(pair):
 
 
 def test_psnr_equals_torchmetrics(pair):
-    """Values of torchmetrics 1.9.0, peak_signal_noise_ratio(..., data_range=1.0), each picture and both pooled."""
+    """Values of torchmetrics 1.9.0, peak_signal_noise_ratio(..., data_range=1.0), of each picture."""
     prediction, target = pair
     assert_close(psnr(prediction, target).float(), torch.tensor([24.929815, 38.802746]), atol=1e-3, rtol=0)
-    pooled = pooled_psnr((prediction[i : i + 1], target[i : i + 1]) for i in range(2))
-    assert pooled == pytest.approx(27.76564, abs=1e-3)
-
-
-def test_pooling_weighs_pictures_by_their_pixels():
-    zeros = [torch.zeros(1, 3, 10, 10), torch.zeros(1, 3, 10, 30)]
-    pooled = pooled_psnr([(zeros[0] + 0.2, zeros[0]), (zeros[1], zeros[1])])
-    assert pooled == pytest.approx(-10 * math.log10(0.2**2 / 4), abs=1e-4)
 
 
 def test_region_psnr_sees_only_its_region(pair):

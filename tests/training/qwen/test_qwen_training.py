@@ -20,7 +20,7 @@ from training.qwen.batches import BODY_POOL, FACE_POOL, QwenSource, stacked
 from training.qwen.config import LORA_TARGETS, QWEN_FACE, QWEN_PRO, DecoderConfig, QwenTrainConfig
 from training.qwen.encoders import CachedEncoder, OnlineEncoder, base_identity, picture_key
 from training.qwen.flow import edited_region, region_weights, time_weights, training_times
-from training.qwen.stages import extract_tokens, load_lpips
+from training.qwen.stages import extract_tokens, lpips_loss
 from training.qwen_cache import encode_missing
 from training.qwen_memory import estimate
 
@@ -192,7 +192,7 @@ def test_a_perceptual_distance_joins_the_squared_error_with_its_weight():
     with pytest.raises(ValueError, match="give both or neither"):
         extractor_stage(config)
     with pytest.raises(ImportError, match="torchmetrics and torchvision"):
-        load_lpips()
+        lpips_loss()
 
 
 def test_stage_one_reads_queries_of_any_size_in_whole_patches():

@@ -7,12 +7,12 @@ from PIL import Image
 from torch.testing import assert_close
 from torch.utils.data import DataLoader
 
-from mirrorppr_core.geometry.displacement import jacobian_determinant, warp
+from mirrorppr_core.geometry.displacement import changed_mask, jacobian_determinant, warp
 from tests.training.recipes.test_recipes import full_mesh
 from training.data.landmark_sources import landmark_source
 from training.data.portrait_folder import Portrait, PortraitFolder, Skipped
 from training.recipes.augment import AugmentConfig
-from training.recipes.quadruplets import PLAIN, Quadruplet, QuadrupletConfig, Quadruplets, QuadrupletStream
+from training.recipes.quadruplets import PLAIN, Quadruplet, QuadrupletConfig, Quadruplets
 from training.recipes.recipe import PROFESSIONAL_FACE, SIMULATED
 
 PHOTO = (192, 160)
@@ -43,7 +43,7 @@ class DrawnPortraits:
 
 def made(**changes) -> Quadruplets:
     config = QuadrupletConfig(**{**TINY.__dict__, **changes})
-    return Quadruplets(DrawnPortraits(), config, seed=3)
+    return Quadruplets(DrawnPortraits(), config, seed=3, length=9)
 
 
 def same(a: Quadruplet, b: Quadruplet) -> bool:
@@ -55,17 +55,17 @@ def same(a: Quadruplet, b: Quadruplet) -> bool:
 
 
 def test_a_sample_has_the_promised_shapes():
-    sample = made().sample(0)
+    sample = made()[0]
     assert sample.before.shape == sample.after.shape == (1, 3, 64, 64)
     assert sample.query.shape == sample.target.shape == (1, 3, 64, 80)
     assert sample.exemplar_motion.shape == (1, 2, 64, 64) and sample.query_motion.shape == (1, 2, 64, 80)
-    assert sample.exemplar_mask.any() and sample.query_mask.shape == (1, 1, 64, 80)
+    assert sample.exemplar_motion.any() and sample.query_motion.any()
     for picture in (sample.before, sample.after, sample.query, sample.target):
         assert 0 <= picture.min() and picture.max() <= 1
 
 
 def test_samples_can_be_trained_on():
-    sample = made(cross_identity=1.0).sample(0)
+    sample = made(cross_identity=1.0)[0]
     weight = torch.ones(1, requires_grad=True)
     for picture in (sample.before, sample.after, sample.query, sample.target, sample.query_motion):
         (weight * picture).square().sum().backward()
@@ -76,11 +76,12 @@ def test_samples_can_be_trained_on():
 def test_motions_are_those_of_the_pictures(cross):
     quadruplets = made(cross_identity=cross, look=None)
     for index in range(4):
-        sample = quadruplets.sample(index)
-        for before, after, motion, mask in (
-            (sample.before, sample.after, sample.exemplar_motion, sample.exemplar_mask),
-            (sample.query, sample.target, sample.query_motion, sample.query_mask),
+        sample = quadruplets[index]
+        for before, after, motion in (
+            (sample.before, sample.after, sample.exemplar_motion),
+            (sample.query, sample.target, sample.query_motion),
         ):
+            mask = changed_mask(motion)
             error = (warp(before, motion) - after).square().mean()
             assert error < 1e-4 and error < 0.2 * (before - after).square().mean()
             assert torch.equal((before * (1 - mask)), after * (1 - mask)), "where nothing moves, nothing changes"
@@ -90,45 +91,45 @@ def test_motions_are_those_of_the_pictures(cross):
 def test_self_augmented_samples_show_one_photo_and_the_others_two_people():
     alone, across = made(cross_identity=0.0), made(cross_identity=1.0)
     for index in range(6):
-        sample = alone.sample(index)
+        sample = alone[index]
         assert sample.files[0] == sample.files[1] and not torch.equal(sample.before[..., :64], sample.query[..., :64])
-        assert len(set(across.sample(index).identities)) == 2
+        assert len(set(across[index].identities)) == 2
 
 
 def test_one_person_alone_is_self_augmented():
     portraits = DrawnPortraits(people=1)
-    quadruplets = Quadruplets(portraits, QuadrupletConfig(**{**TINY.__dict__, "cross_identity": 1.0}), seed=0)
-    assert len(set(quadruplets.sample(0).identities)) == 1
+    quadruplets = Quadruplets(portraits, QuadrupletConfig(**{**TINY.__dict__, "cross_identity": 1.0}), seed=0, length=9)
+    assert len(set(quadruplets[0].identities)) == 1
     read = portraits.num_read
-    assert quadruplets.sample(1).identities == ("person 0", "person 0")
+    assert quadruplets[1].identities == ("person 0", "person 0")
     assert portraits.num_read == read + 1  # whose the others are is known by now
 
 
 def test_the_share_of_other_people_is_the_one_asked_for():
     quadruplets = made(cross_identity=0.5)
-    across = sum(len(set(quadruplets.sample(index).files)) == 2 for index in range(40))
+    across = sum(len(set(quadruplets[index].files)) == 2 for index in range(40))
     assert 10 <= across <= 30
 
 
 def test_query_and_target_share_a_look_that_the_exemplar_does_not_have():
-    sample = made(look=TINY.look, cross_identity=0.0, query_view=PLAIN, query_size=SIZE).sample(1)
+    sample = made(look=TINY.look, cross_identity=0.0, query_view=PLAIN, query_size=SIZE)[1]
     assert sample.look is not None
-    bare = made(look=None, cross_identity=0.0, query_view=PLAIN, query_size=SIZE).sample(1)
+    bare = made(look=None, cross_identity=0.0, query_view=PLAIN, query_size=SIZE)[1]
     assert torch.equal(sample.before, bare.before) and not torch.equal(sample.query, bare.query)
 
 
 def test_a_sample_is_a_function_of_its_number_and_the_seed():
     first, again = made(), made()
-    again.sample(5), again.sample(2)  # whatever was asked before
-    assert same(first.sample(3), again.sample(3))
-    assert not same(first.sample(3), first.sample(4))
-    other = Quadruplets(DrawnPortraits(), TINY, seed=4)
-    assert not torch.equal(first.sample(3).before, other.sample(3).before)
+    again[5], again[2]  # whatever was asked before
+    assert same(first[3], again[3])
+    assert not same(first[3], first[4])
+    other = Quadruplets(DrawnPortraits(), TINY, seed=4, length=9)
+    assert not torch.equal(first[3].before, other[3].before)
 
 
 def test_every_portrait_is_the_exemplar_once_in_a_pass():
     quadruplets = made(cross_identity=0.0)
-    files = [quadruplets.sample(index).files[0] for index in range(10) if not quadruplets.sample(index).skipped]
+    files = [quadruplets[index].files[0] for index in range(10) if not quadruplets[index].skipped]
     assert len(files) == len(set(files)) == 8
 
 
@@ -139,7 +140,7 @@ def test_unusable_portraits_are_replaced_told_and_not_read_again():
     assert {reason for skips in told for _, reason in skips} == {"no-face"}
     read = quadruplets.portraits.num_read
     for index in range(10):
-        quadruplets.sample(index)
+        quadruplets[index]
     assert quadruplets.portraits.num_read - read == 10
 
 
@@ -149,7 +150,7 @@ def test_a_folder_of_nothing_usable_is_an_error_that_says_why():
             return Skipped(f"{index}.png", "too-small", "32x32")
 
     with pytest.raises(ValueError, match="no portrait can be used.*too-small"):
-        Quadruplets(Useless(), TINY, seed=0).sample(0)
+        Quadruplets(Useless(), TINY, seed=0, length=9)[0]
 
 
 def test_one_sided_recipes_are_not_flipped():
@@ -161,7 +162,7 @@ def test_one_sided_recipes_are_not_flipped():
 
 def test_official_samples_are_blends_of_bytes():
     quadruplets = made(operations=SIMULATED, mode="official", look=None, cross_identity=0.0, exemplar_size=PHOTO)
-    sample = quadruplets.sample(0)
+    sample = quadruplets[0]
     assert sample.recipe.mode == "official"
     changed = (sample.before != sample.after).any(1)
     assert changed.any() and not changed.all()
@@ -169,44 +170,18 @@ def test_official_samples_are_blends_of_bytes():
     assert_close(bytes_, bytes_.round(), atol=1e-2, rtol=0)
 
 
-def collected(loader) -> list[Quadruplet]:
-    return list(loader)
-
-
 def test_workers_give_the_bytes_that_no_worker_gives():
-    quadruplets = made()
-    quadruplets.length = 6
-    alone = collected(DataLoader(QuadrupletStream(quadruplets), batch_size=None))
+    quadruplets = made(length=4)
     torch.set_num_threads(1)
-    shared = collected(DataLoader(QuadrupletStream(quadruplets), batch_size=None, num_workers=2))
-    assert [sample.index for sample in shared] == list(range(6))
-    assert all(same(a, b) for a, b in zip(alone, shared, strict=True))
+    loader = DataLoader(quadruplets, batch_size=None, num_workers=2)
+    assert all(same(shared, alone) for shared, alone in zip(loader, quadruplets, strict=True))
 
 
-def test_a_stream_goes_on_where_another_stopped():
-    quadruplets = made()
-    quadruplets.length = 7
-    whole = [sample.index for sample in QuadrupletStream(quadruplets)]
-    assert whole == list(range(7))
-    rest = list(QuadrupletStream(quadruplets, start=5))
-    assert [sample.index for sample in rest] == [5, 6]
-    assert same(rest[0], made().sample(5))
-
-
-def test_ranks_share_the_samples_without_overlap():
-    quadruplets = made()
-    quadruplets.length = 7
-    parts = [[sample.index for sample in QuadrupletStream(quadruplets, rank=rank, world=3)] for rank in range(3)]
-    assert parts == [[0, 3, 6], [1, 4], [2, 5]]
-
-
-def test_a_set_has_the_length_it_was_given_or_none():
+def test_a_set_has_the_length_it_was_given():
     bounded = Quadruplets(DrawnPortraits(), TINY, seed=0, length=4)
     assert len(bounded) == 4 and bounded[3].index == 3
     with pytest.raises(IndexError, match="4 of 4"):
         bounded[4]
-    with pytest.raises(TypeError, match="QuadrupletStream"):
-        len(Quadruplets(DrawnPortraits(), TINY, seed=0))
 
 
 @pytest.mark.parametrize(
@@ -225,11 +200,6 @@ def test_impossible_settings_are_refused(settings, advice):
         made(**settings)
 
 
-def test_streams_refuse_ranks_that_do_not_exist():
-    with pytest.raises(ValueError, match="rank=2 of world=2"):
-        QuadrupletStream(made(), rank=2, world=2)
-
-
 def test_a_real_folder_is_read(tmp_path):
     """PortraitFolder as it is, with landmarks from a file."""
     meshes = []
@@ -239,5 +209,5 @@ def test_a_real_folder_is_read(tmp_path):
         meshes.append(full_mesh().numpy() + 0.5)
     np.savez(tmp_path / "landmarks.npz", files=np.array(["0.png", "1.png"]), face_avg=np.stack(meshes))
     folder = PortraitFolder(tmp_path, landmark_source(f"npz:{tmp_path / 'landmarks.npz'}"), min_side=64)
-    sample = Quadruplets(folder, TINY, seed=0).sample(0)
+    sample = Quadruplets(folder, TINY, seed=0, length=9)[0]
     assert set(sample.files) <= {"0.png", "1.png"} and not sample.skipped

@@ -10,7 +10,7 @@ from mirrorppr_core.geometry.field import Field, apply_field
 from mirrorppr_core.operations.professional import SIDES, professional_displacement_at
 from mirrorppr_core.operations.professional_table import OPERATIONS
 from tests.core.operations.test_professional import draw_mesh, draw_pose
-from training.data.packed_pixels import pack, unpack
+from training.data.packed_pixels import to_pixels, to_planes
 from training.recipes.lattice import Lattice
 from training.recipes.pushes import pushes_on_lattice
 from training.recipes.warp import warped
@@ -38,7 +38,7 @@ def test_a_packed_photo_moves_as_any_photo_does(by, box):
     image, field = photo(), zoom(box, by)
     if by > 0.3:
         assert local_steps(field.displacement).amax() > 1.5, "or the taps are not looked at"
-    found = unpack(warped(pack(image[0].float().numpy()), field))
+    found = to_planes(warped(to_pixels(image[0].float().numpy()), field))
     expected = apply_field(image, field).float()
     assert (found - expected).abs().amax() <= 1 and (found != expected).float().mean() < 1e-3  # ties of rounding
     still = (field.dense() == 0).all(1, keepdim=True).expand_as(image)
@@ -46,7 +46,7 @@ def test_a_packed_photo_moves_as_any_photo_does(by, box):
 
 
 def test_no_motion_is_a_copy():
-    pixels = pack(photo()[0].float().numpy())
+    pixels = to_pixels(photo()[0].float().numpy())
     for field in (Field.zero(*SIZE), zoom((10, 10, 30, 30), 0.0)):
         result = warped(pixels, field)
         assert np.array_equal(result, pixels) and result is not pixels

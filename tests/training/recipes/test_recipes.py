@@ -26,11 +26,11 @@ from training.recipes.recipe import (
     apply_recipe,
     can_do,
     draw_recipe,
-    folds,
     operations_for,
     operations_named,
     recipe_displacement,
     recipe_field,
+    recipe_folds,
 )
 
 PORTRAITS = Path(os.environ.get("MIRRORPPR_SHARED", Path(__file__).parents[4] / "shared")) / "portraits"
@@ -248,14 +248,14 @@ def test_professional_operations_never_fold(name):
     for seed in (None, 1, 2):
         mesh, pose = draw_mesh(seed), draw_pose(seed)
         for strength in (-100, 100):
-            assert not folds(recipe_field(one(name, strength), mesh, pose, SIZE))
+            assert not recipe_folds(recipe_field(one(name, strength), mesh, pose, SIZE))
 
 
 def test_a_fold_is_told():
     ramp = torch.zeros(1, 2, 20, 20)
     ramp[:, 0, 5:15, 5:15] = -1.5 * torch.arange(10.0)
-    assert folds(ramp) and folds(Field.from_dense(ramp))
-    assert not folds(ramp / 3) and not folds(torch.zeros(1, 2, 20, 20))
+    assert recipe_folds(ramp) and recipe_folds(Field.from_dense(ramp))
+    assert not recipe_folds(ramp / 3) and not recipe_folds(torch.zeros(1, 2, 20, 20))
 
 
 @needs_portraits

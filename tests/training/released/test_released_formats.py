@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from mirrorppr_core.operations.professional_table import operation_named
 from training.released.compose import compose
-from training.released.formats import read_pairs, read_professional, read_simface, read_wild_faces
+from training.released.formats import read_pairs, read_professional, read_simface
 
 ALL = "single_ops_all.json"
 
@@ -26,58 +26,6 @@ def picture(path, colour=(90, 120, 150), size=(60, 80)):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, colour).save(path)
     return path
-
-
-# Simulated subset: FFHQ metadata
-
-QUAD = [[10, 20], [12, 120], [112, 118], [110, 18]]  # as stored: top left, bottom left, bottom right, top right
-
-
-def test_the_quad_is_ordered_whatever_corner_it_starts_with(tmp_path):
-    entry = {"pixel_size": [300, 200], "face_rect": [30, 40, 90, 100], "face_quad": QUAD}
-    turned = {**entry, "face_quad": QUAD[2:] + QUAD[:2]}
-    flat = {**entry, "face_quad": [v for point in QUAD for v in point]}
-    metadata = {str(n): {"in_the_wild": e} for n, e in enumerate((entry, turned, flat))}
-    found = read_wild_faces(written(tmp_path / "ffhq-dataset-v2.json", metadata), tmp_path)
-    assert {face.quad for face in found.records} == {((10, 20), (110, 18), (112, 118), (12, 120))}
-    assert [face.image_id for face in found.records] == ["0", "1", "2"] and not found.unusable
-    assert found.records[0].rect == (30, 40, 90, 100) and found.records[0].size == (300, 200)
-
-
-def test_one_photos_own_file_needs_no_more_than_the_quad(tmp_path):
-    found = read_wild_faces(written(tmp_path / "me.json", {"face_quad": QUAD}), tmp_path)
-    (face,) = found.records
-    assert face.image_id == "me" and face.rect == (10, 18, 112, 120)  # the quad's bounding box
-    assert face.size is None and face.photo is None
-
-
-def test_pictures_that_the_metadata_names_are_inside_the_data_set(tmp_path):
-    entry = {
-        "image": {"file_path": "images1024x1024/0.png"},
-        "in_the_wild": {"face_quad": QUAD, "file_path": "w/0.png"},
-    }
-    face = read_wild_faces(written(tmp_path / "m.json", {"0": entry}), tmp_path).records[0]
-    assert face.aligned == tmp_path / "images1024x1024" / "0.png" and face.photo == tmp_path / "w" / "0.png"
-
-
-@pytest.mark.parametrize(
-    ("entry", "reason"),
-    [
-        ("text", "not-a-record"),
-        ({"in_the_wild": {"pixel_size": [3, 2]}}, "no-quad"),
-        ({"in_the_wild": [1]}, "bad-value"),
-        ({"in_the_wild": {"face_quad": QUAD[:3]}}, "bad-value"),
-        ({"in_the_wild": {"face_quad": [[0, 0], [0, 0], [1, 1], [1, 1]]}}, "bad-value"),
-        ({"in_the_wild": {"face_quad": [[0, "x"], *QUAD[1:]]}}, "bad-value"),
-        ({"in_the_wild": {"face_quad": QUAD, "face_rect": [1, 2, 3]}}, "bad-value"),
-        ({"in_the_wild": {"face_quad": QUAD, "file_path": "../../secret.png"}}, "bad-path"),
-    ],
-)
-def test_a_photo_without_a_usable_quad_is_counted(tmp_path, entry, reason):
-    metadata = {"1": {"in_the_wild": {"face_quad": QUAD}}, "2": entry}
-    found = read_wild_faces(written(tmp_path / "m.json", metadata), tmp_path)
-    assert len(found.records) == 1 and found.counts() == {reason: 1}
-    assert found.unusable[0].row == "2"
 
 
 # Professional subset
@@ -361,7 +309,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 # Files that are not of the format at all
 
 
-@pytest.mark.parametrize("reader", [read_wild_faces, read_professional, read_simface])
+@pytest.mark.parametrize("reader", [read_professional, read_simface])
 def test_a_missing_broken_or_foreign_file_is_named(tmp_path, reader):
     with pytest.raises(FileNotFoundError, match="m.json: no such file"):
         reader(tmp_path / "m.json", tmp_path)

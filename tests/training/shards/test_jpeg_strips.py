@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.data.packed_pixels import as_jpeg, as_png, decoded, pack, unpack
+from training.data.packed_pixels import as_jpeg, as_png, decoded, to_pixels, to_planes
 from training.shards import jpeg_strips
 from training.shards.jpeg_strips import JpegStrips
 
@@ -18,7 +18,9 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
     generator = np.random.default_rng(seed)
     coarse = generator.integers(0, 255, (height // 8 + 2, width // 8 + 2, 3), dtype=np.uint8)
     smooth = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
-    return pack(np.clip(smooth + generator.integers(-9, 9, smooth.shape), 0, 255).astype(np.float32).transpose(2, 0, 1))
+    return to_pixels(
+        np.clip(smooth + generator.integers(-9, 9, smooth.shape), 0, 255).astype(np.float32).transpose(2, 0, 1)
+    )
 
 
 @pytest.mark.parametrize("size", [(64, 48), (67, 45), (8, 8), (200, 24)])
@@ -68,6 +70,8 @@ def test_packed_pixels_are_the_bytes_that_files_hold():
     pixels = picture(20, 30)
     with Image.open(io.BytesIO(as_png(pixels))) as stored:
         rgb = np.asarray(stored)
-    assert rgb.shape == (20, 30, 3) and np.array_equal(rgb.transpose(2, 0, 1), unpack(pixels)[0].numpy())
-    assert np.array_equal(pack(unpack(pixels)[0].numpy()), pixels) and np.array_equal(decoded(as_png(pixels)), pixels)
-    assert pack(np.array([[1.0], [2.0], [255.0]], np.float32)).tolist() == [1 + 2 * 256 + 255 * 65536]
+    assert rgb.shape == (20, 30, 3) and np.array_equal(rgb.transpose(2, 0, 1), to_planes(pixels)[0].numpy())
+    assert np.array_equal(to_pixels(to_planes(pixels)[0].numpy()), pixels) and np.array_equal(
+        decoded(as_png(pixels)), pixels
+    )
+    assert to_pixels(np.array([[1.0], [2.0], [255.0]], np.float32)).tolist() == [1 + 2 * 256 + 255 * 65536]

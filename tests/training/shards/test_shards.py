@@ -1,4 +1,4 @@
-"""Shards: the same samples give the same bytes, every reader understands them, and a reader deals out each one once."""
+"""Shards: the same samples give the same bytes, every reader understands them, and each is found by its number."""
 
 import errno
 import io
@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
 
 from training.data.order import place_of
 from training.shards import tar as shards
-from training.shards.reader import ShardSet, ShardStream, decode_pair
+from training.shards.reader import ShardSet, decode_pair
 from training.shards.tar import DiskFull, Sample, finished, remove_leftovers, write_shard
 
 
@@ -24,10 +23,6 @@ def sample(index: int, size: int = 5) -> Sample:
 
 def raw(stored: Sample) -> Sample:
     return stored
-
-
-def number(stored: Sample) -> int:
-    return int(stored.key)
 
 
 @pytest.fixture
@@ -178,70 +173,6 @@ def test_a_pair_is_decoded_with_its_recipe_and_its_motion_put_back_in_place():
     assert pair.displacement.shape == (2, 4, 6)
     assert pair.displacement[:, 1:3, 1:4].eq(1.5).all() and pair.displacement.sum() == 1.5 * 12
     assert decode_pair(Sample("000000001", files)).displacement is None
-
-
-class Numbers(Dataset):
-    def __len__(self):
-        return 50
-
-    def __getitem__(self, index):
-        return index
-
-
-def batches(*, rank=0, world=1, workers=0, start=0, epochs=2, size=4):
-    stream = ShardStream(Numbers(), batch_size=size, seed=3, start=start, epochs=epochs, rank=rank, world=world)
-    if workers < 2:
-        numbers = list(stream)
-    else:  # what a DataLoader makes of so many workers: a batch from each in turn, for as long as they last
-        of_each = [[stream.index_at(p) for p in stream.positions(w, workers)] for w in range(workers)]
-        longest = max(map(len, of_each))
-        numbers = [n for at in range(0, longest, size) for own in of_each for n in own[at : at + size]]
-    return [numbers[i : i + size] for i in range(0, len(numbers), size)]
-
-
-def test_two_ranks_of_two_workers_see_every_sample_exactly_once_an_epoch():
-    ranks = [batches(rank=rank, world=2, workers=2, epochs=1) for rank in (0, 1)]
-    assert sorted(n for rank in ranks for batch in rank for n in batch) == list(range(50))
-
-
-def test_workers_change_nothing_of_what_a_rank_sees_and_ranks_nothing_of_the_global_batch():
-    alone = batches(size=8)
-    for workers in (2, 3):
-        assert batches(size=8, workers=workers) == alone
-    pairs = zip(batches(rank=0, world=2), batches(rank=1, world=2), strict=False)
-    assert [a + b for a, b in pairs] == alone[: len(alone) - 1], "the rest of 100 by 8 is half a batch, of rank 0"
-
-
-def test_a_stream_goes_on_from_any_place_with_any_number_of_processes():
-    steps = 5
-    whole = [n for batch in batches() for n in batch]
-    done = [n for rank in (0, 1) for batch in batches(rank=rank, world=2, workers=2)[:steps] for n in batch]
-    assert sorted(done) == sorted(whole[: steps * 2 * 4])
-    rest = [n for rank in (0, 1, 2) for b in batches(rank=rank, world=3, start=steps * 2 * 4) for n in b]
-    assert sorted(rest) == sorted(whole[steps * 2 * 4 :])
-
-
-def test_epochs_have_orders_of_their_own_and_go_on_for_ever_unless_told():
-    numbers = [n for batch in batches(epochs=2) for n in batch]
-    assert sorted(numbers[:50]) == sorted(numbers[50:]) == list(range(50))
-    assert numbers[:50] != numbers[50:] and numbers[:50] != list(range(50))
-    endless = iter(ShardStream(Numbers(), batch_size=4, seed=3))
-    assert [next(endless) for _ in range(130)][:100] == numbers
-    assert list(ShardStream(Numbers(), batch_size=4, seed=3, epochs=1, shuffle=False)) == list(range(50))
-
-
-def test_a_real_loader_with_two_processes_gives_the_same_batches(folder):
-    stream = ShardStream(ShardSet(folder, decode=number), batch_size=2, seed=1, start=3, epochs=3)
-    loader = DataLoader(stream, batch_size=2, num_workers=2, multiprocessing_context="fork")
-    assert [batch.tolist() for batch in loader] == [b.tolist() for b in DataLoader(stream, batch_size=2)]
-
-
-@pytest.mark.parametrize(
-    ("change", "advice"), [({"rank": 2, "world": 2}, "0 to world - 1"), ({"size": 0}, "at least 1")]
-)
-def test_impossible_shares_are_refused(change, advice):
-    with pytest.raises(ValueError, match=advice):
-        batches(**change)
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 64, 1000])

@@ -198,7 +198,7 @@ def test_body_operations_are_drawn_for_portraits_that_show_the_body_only(portrai
 
 def test_recipes_that_fold_or_move_nothing_are_drawn_again_and_counted(portraits, monkeypatch):
     refused = iter([True, True, False, True])
-    monkeypatch.setattr(pair_maker, "folds", lambda displacement: next(refused, False))
+    monkeypatch.setattr(pair_maker, "recipe_folds", lambda displacement: next(refused, False))
     tally = Tally()
     PairMaker(spec(portraits)).make(0, tally)
     assert tally.redrawn["folds"] == 2
