@@ -150,9 +150,8 @@ def _suits(portrait: Portrait, plan, config: CasesConfig) -> bool:
 
 
 def _is_deliverable(motion: Tensor, config: CasesConfig) -> bool:
-    return float(length(motion).amax()) * 512 / min(motion.shape[-2:]) >= config.min_motion_px and not recipe_folds(
-        motion
-    )
+    longest_px = float(length(motion).amax()) * 512 / min(motion.shape[-2:])
+    return longest_px >= config.min_motion_px and not recipe_folds(motion)
 
 
 def _direction(step: Step) -> str:

@@ -2,9 +2,9 @@
 
 Cases that show the same person are not independent: a face that is hard to read spoils all of its cases at once. So
 whole people (all cases whose query shows one) are drawn with replacement, not cases; drawing cases would give
-intervals that are too narrow wherever a person repeats, as in SimFace-100, whose 100 cases show 12 faces, and in our
-benchmarks, whose 208 cases show 120 people as queries. A person is the query's, because its face is the one that is moved and
-scored: portraits.csv's identity where it is known, else the query's file.
+intervals that are too narrow wherever a person repeats, as in SimFace-100, whose 100 cases show 12 faces, and in
+Benchmark P, whose 208 queries show 120. A person is the query's, because its face is the one that is moved and scored:
+portraits.csv's identity where it is known, else the query's file.
 
 Percentile bootstrap, Efron 1979; clusters: Field and Welsh 2007. Same values, same interval: the seed is fixed.
 """
