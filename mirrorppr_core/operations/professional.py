@@ -60,7 +60,7 @@ def professional_displacement(
     chosen = operation_named(operation).with_reach(reach)
     landmarks = checked_landmarks(chosen, mesh, pose)
     _check_amount(chosen, strength, side)
-    groups = _placed_groups(chosen, landmarks, side)
+    groups = placed_groups(chosen, landmarks, side)
     left, top, right, bottom = _box(groups, size)
     displacement = landmarks.new_zeros(1, 2, *size)
     if left < right and top < bottom:
@@ -91,13 +91,13 @@ def professional_displacement_at(
     landmarks = checked_landmarks(chosen, mesh, pose)
     _check_amount(chosen, strength, side)
     targets = points if points.ndim == 3 else points[None]
-    moved = _motion(targets, chosen, _placed_groups(chosen, landmarks, side), landmarks)
+    moved = _motion(targets, chosen, placed_groups(chosen, landmarks, side), landmarks)
     amount = torch.as_tensor(strength, dtype=moved.dtype, device=moved.device).reshape(-1, 1, 1) / 100
     return (moved * -amount).view(points.shape)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _PlacedPush:
+class PlacedPush:
     """A push laid on B people: everything in pixels."""
 
     middle: Tensor  # (B, 1, 2)
@@ -132,7 +132,7 @@ class _PlacedPush:
         return (across + along)[:, 0]
 
 
-def _placed_groups(operation: ProfessionalOperation, landmarks: Tensor, side: str) -> list[list[_PlacedPush]]:
+def placed_groups(operation: ProfessionalOperation, landmarks: Tensor, side: str) -> list[list[PlacedPush]]:
     """The pushes of every side that takes part, on B people; each side blends on its own."""
     right, left = (12, 11) if operation.on_body else (33, 263)
     leftward = F.normalize(landmarks[:, left, :2] - landmarks[:, right, :2], dim=-1)[:, None]  # (B, 1, 2)
@@ -150,7 +150,7 @@ def _placed_groups(operation: ProfessionalOperation, landmarks: Tensor, side: st
     return groups
 
 
-def _place(push: Push, landmarks: Tensor, outward: Tensor, leftward: Tensor) -> _PlacedPush:
+def _place(push: Push, landmarks: Tensor, outward: Tensor, leftward: Tensor) -> PlacedPush:
     """landmarks: (B, 478, 2) or (B, 33, 2..4).  outward, leftward: (B, 1, 2)."""
     places = landmarks[..., :2]
     down = torch.stack([-leftward[..., 1], leftward[..., 0]], -1)
@@ -164,7 +164,7 @@ def _place(push: Push, landmarks: Tensor, outward: Tensor, leftward: Tensor) -> 
     present = torch.ones_like(ruler[..., 0])
     if landmarks.shape[-1] == 4:
         present = (landmarks[:, list(push.landmarks), 3].amin(1) >= LEAST_VISIBILITY).to(ruler.dtype)[:, None]
-    return _PlacedPush(
+    return PlacedPush(
         middle=(start + end) / 2,
         outward=outward,
         down=down,
@@ -178,7 +178,7 @@ def _place(push: Push, landmarks: Tensor, outward: Tensor, leftward: Tensor) -> 
 
 
 def _motion(
-    points: Tensor, operation: ProfessionalOperation, groups: list[list[_PlacedPush]], landmarks: Tensor
+    points: Tensor, operation: ProfessionalOperation, groups: list[list[PlacedPush]], landmarks: Tensor
 ) -> Tensor:
     """Forward motion at +100.  points: (B, N, 2).  Returns (B, N, 2)."""
     total_x, total_y = 0, 0
@@ -221,7 +221,7 @@ def _distance_outside(points: Tensor, polygon: Tensor) -> Tensor:
     return torch.where(outside, torch.where(outside, squared, 1).sqrt(), 0)
 
 
-def _box(groups: list[list[_PlacedPush]], size: tuple[int, int]) -> tuple[int, int, int, int]:
+def _box(groups: list[list[PlacedPush]], size: tuple[int, int]) -> tuple[int, int, int, int]:
     """Left, top, right and bottom pixel of the first person's windows inside the picture, ends excluded."""
     pushes = [push for group in groups for push in group]
     first = torch.stack([(push.middle[:, 0] - push.extent)[0] for push in pushes]).amin(0).floor().long()

@@ -1,9 +1,9 @@
 """A professional operation on one person, on a lattice: core's formulas (operations/professional.py) in numpy.
 
 Core answers for many people at any points, differentiably. Here are one person and the points of an upright lattice,
-a few thousand of them, and what counts is the number of passes over them. Three things make it ten times faster:
+a few thousand of them, and what counts is the number of passes over them. Core lays the pushes on the person, and two
+things make their evaluation ten times faster:
 
-- Landmarks are plain numbers, so laying the pushes on the person costs nothing.
 - Whatever is affine in the position (along, across, the motion itself) is a row plus a column.
 - The distance to the face's outline is measured only where something moves outside the outline.
 
@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from mirrorppr_core.faces.landmarks import NUM_MESH
-from mirrorppr_core.operations.professional import LEAST_VISIBILITY, NUM_POSE, OVAL, checked_landmarks
-from mirrorppr_core.operations.professional_table import OPERATIONS, Push
+from mirrorppr_core.operations.professional import NUM_POSE, OVAL, PlacedPush, checked_landmarks, placed_groups
+from mirrorppr_core.operations.professional_table import OPERATIONS, ProfessionalOperation
 
 from .lattice import Lattice
 
@@ -34,7 +34,7 @@ _TOGETHER = 2**15  # points times corners that are looked at at a time: what fit
 
 @dataclass(frozen=True, kw_only=True)
 class _Placed:
-    """A push laid on the person. Everything in pixels; weight and motion as in core's _PlacedPush."""
+    """A push laid on the person. Everything in pixels; weight and motion as in core's PlacedPush."""
 
     middle: tuple[float, float]
     outward: tuple[float, float]
@@ -43,6 +43,20 @@ class _Placed:
     reach: tuple[float, float]
     shift: tuple[float, float]
     stretch: tuple[float, float]
+
+    @classmethod
+    def of(cls, push: PlacedPush) -> _Placed:
+        pairs = (push.middle, push.outward, push.down, push.reach, push.shift)
+        middle, outward, down, reach, shift = torch.cat([pair[0] for pair in pairs]).tolist()
+        return cls(
+            middle=middle,
+            outward=outward,
+            down=down,
+            half_length=push.half_length.item(),
+            reach=reach,
+            shift=shift,
+            stretch=push.stretch,
+        )
 
     @property
     def box(self) -> Box:
@@ -87,8 +101,7 @@ def pushes_on_lattice(landmarks: Tensor, *, operation: str, strength: float, sid
     chosen = OPERATIONS[operation]
     if not math.isfinite(landmarks.sum()) or landmarks.shape[0] != (NUM_POSE if chosen.on_body else NUM_MESH):
         checked_landmarks(chosen, *((None, landmarks) if chosen.on_body else (landmarks, None)))  # says what is wrong
-    places = landmarks.tolist()
-    groups = _placed(places, operation, side)
+    groups, places = _placed(landmarks, chosen, side), landmarks.tolist()
     box = _union([push.box for group in groups for push in group])
     fade = 0.0
     if chosen.outside is not None:
@@ -114,48 +127,13 @@ def pushes_on_lattice(landmarks: Tensor, *, operation: str, strength: float, sid
     return Lattice(torch.from_numpy(moved)[None], corner=corner, spacing=(spacing, spacing)), box
 
 
-def _placed(places: list[list[float]], operation: str, side: str) -> list[list[_Placed]]:
-    """The visible pushes of every side that takes part; each side blends on its own."""
-    chosen = OPERATIONS[operation]
-    right, left = (12, 11) if chosen.on_body else (33, 263)
-    leftward = _unit(places[left][0] - places[right][0], places[left][1] - places[right][1])
-    groups = []
-    for own_side, pushes in chosen.sides().items():
-        if side in ("both", own_side):
-            outward = (-leftward[0], -leftward[1]) if own_side == "right" else leftward
-            seen = [push for push in pushes if _is_seen(push, places)]
-            groups.append([_place(push, places, outward, leftward) for push in seen])
-    if not any(groups):
-        raise ValueError(
-            f"{operation} moves {chosen.parts}, and the pose does not see them: use a photo that shows them "
-            f"(visibility {LEAST_VISIBILITY} or more), or another operation"
-        )
+def _placed(landmarks: Tensor, chosen: ProfessionalOperation, side: str) -> list[list[_Placed]]:
+    """Core's placing in double precision, as numbers; pushes that the pose does not see are left out."""
+    groups = [
+        [_Placed.of(push) for push in group if push.present.item()]
+        for group in placed_groups(chosen, landmarks[None].double(), side)
+    ]
     return [group for group in groups if group]
-
-
-def _is_seen(push: Push, places: list[list[float]]) -> bool:
-    return all(len(places[i]) < 4 or places[i][3] >= LEAST_VISIBILITY for i in push.landmarks)
-
-
-def _place(push: Push, places: list[list[float]], outward: tuple, leftward: tuple) -> _Placed:
-    down = -leftward[1], leftward[0]
-    start = _mean([places[i] for i in push.at])
-    end = _mean([places[i] for i in push.to]) if push.to else start
-    ruler = math.dist(places[push.ruler[0]][:2], places[push.ruler[1]][:2])
-    shift = tuple(ruler * (push.shift[0] * out + push.shift[1] * along)
-                  for out, along in zip(outward, down, strict=True))  # fmt: skip
-    if push.to:
-        down = _unit(end[0] - start[0], end[1] - start[1])
-        outward = down[1], -down[0]
-    return _Placed(
-        middle=((start[0] + end[0]) / 2, (start[1] + end[1]) / 2),
-        outward=outward,
-        down=down,
-        half_length=math.dist(start, end) / 2,
-        reach=(max(ruler * push.reach[0], 1e-3), max(ruler * push.reach[1], 1e-3)),
-        shift=shift,
-        stretch=push.stretch,
-    )
 
 
 def _blend(group: list[_Placed], xs: np.ndarray, ys: np.ndarray, moved: np.ndarray) -> None:
@@ -254,12 +232,3 @@ def _between(places: np.ndarray, low: float, high: float) -> slice:
 def _union(boxes: list[Box]) -> Box:
     lefts, tops, rights, bottoms = zip(*boxes, strict=True)
     return min(lefts), min(tops), max(rights), max(bottoms)
-
-
-def _mean(points: list[list[float]]) -> tuple[float, float]:
-    return sum(point[0] for point in points) / len(points), sum(point[1] for point in points) / len(points)
-
-
-def _unit(x: float, y: float) -> tuple[float, float]:
-    length = max(math.hypot(x, y), 1e-12)
-    return x / length, y / length

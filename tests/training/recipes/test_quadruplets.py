@@ -41,9 +41,9 @@ class DrawnPortraits:
         )  # fmt: skip
 
 
-def made(**changes) -> Quadruplets:
+def made(*, length: int = 1_000, **changes) -> Quadruplets:
     config = QuadrupletConfig(**{**TINY.__dict__, **changes})
-    return Quadruplets(DrawnPortraits(), config, seed=3, length=9)
+    return Quadruplets(DrawnPortraits(), config, seed=3, length=length)
 
 
 def same(a: Quadruplet, b: Quadruplet) -> bool:
@@ -98,7 +98,7 @@ def test_self_augmented_samples_show_one_photo_and_the_others_two_people():
 
 def test_one_person_alone_is_self_augmented():
     portraits = DrawnPortraits(people=1)
-    quadruplets = Quadruplets(portraits, QuadrupletConfig(**{**TINY.__dict__, "cross_identity": 1.0}), seed=0, length=9)
+    quadruplets = Quadruplets(portraits, QuadrupletConfig(**{**TINY.__dict__, "cross_identity": 1.0}), seed=0, length=1_000)
     assert len(set(quadruplets[0].identities)) == 1
     read = portraits.num_read
     assert quadruplets[1].identities == ("person 0", "person 0")
@@ -123,7 +123,7 @@ def test_a_sample_is_a_function_of_its_number_and_the_seed():
     again[5], again[2]  # whatever was asked before
     assert same(first[3], again[3])
     assert not same(first[3], first[4])
-    other = Quadruplets(DrawnPortraits(), TINY, seed=4, length=9)
+    other = Quadruplets(DrawnPortraits(), TINY, seed=4, length=1_000)
     assert not torch.equal(first[3].before, other[3].before)
 
 
@@ -150,7 +150,7 @@ def test_a_folder_of_nothing_usable_is_an_error_that_says_why():
             return Skipped(f"{index}.png", "too-small", "32x32")
 
     with pytest.raises(ValueError, match="no portrait can be used.*too-small"):
-        Quadruplets(Useless(), TINY, seed=0, length=9)[0]
+        Quadruplets(Useless(), TINY, seed=0, length=1_000)[0]
 
 
 def test_one_sided_recipes_are_not_flipped():
@@ -209,5 +209,5 @@ def test_a_real_folder_is_read(tmp_path):
         meshes.append(full_mesh().numpy() + 0.5)
     np.savez(tmp_path / "landmarks.npz", files=np.array(["0.png", "1.png"]), face_avg=np.stack(meshes))
     folder = PortraitFolder(tmp_path, landmark_source(f"npz:{tmp_path / 'landmarks.npz'}"), min_side=64)
-    sample = Quadruplets(folder, TINY, seed=0, length=9)[0]
+    sample = Quadruplets(folder, TINY, seed=0, length=1_000)[0]
     assert set(sample.files) <= {"0.png", "1.png"} and not sample.skipped
