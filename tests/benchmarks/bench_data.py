@@ -96,7 +96,7 @@ def measure_quadruplets(portraits, operations, num_samples, clock):
 
     from training.recipes.quadruplets import QuadrupletConfig, Quadruplets
 
-    made = Quadruplets(portraits, QuadrupletConfig(operations=operations), seed=0)
+    made = Quadruplets(portraits, QuadrupletConfig(operations=operations), seed=0, length=num_samples + 1)
     # What the peer is given.
     meshes = meshes_of(portraits)
 
@@ -120,10 +120,10 @@ def measure_quadruplets(portraits, operations, num_samples, clock):
         "peer, tuned, linear": (tuned, cv2.INTER_LINEAR),
     }
     for way in peers.values():
-        theirs(made.sample(0), *way)  # warm caches on both sides
+        theirs(made[0], *way)  # warm caches on both sides
     agreement = {name: [] for name in peers}
     for index in range(1, num_samples + 1):
-        sample = clock("ours", lambda index=index: made.sample(index))
+        sample = clock("ours", lambda index=index: made[index])
         for name, way in peers.items():
             pictures = clock(name, lambda sample=sample, way=way: theirs(sample, *way))
             agreement[name].append(psnr(pictures[1], sample.after[0].numpy()))

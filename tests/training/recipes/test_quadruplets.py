@@ -98,7 +98,9 @@ def test_self_augmented_samples_show_one_photo_and_the_others_two_people():
 
 def test_one_person_alone_is_self_augmented():
     portraits = DrawnPortraits(people=1)
-    quadruplets = Quadruplets(portraits, QuadrupletConfig(**{**TINY.__dict__, "cross_identity": 1.0}), seed=0, length=1_000)
+    quadruplets = Quadruplets(
+        portraits, QuadrupletConfig(**{**TINY.__dict__, "cross_identity": 1.0}), seed=0, length=1_000
+    )
     assert len(set(quadruplets[0].identities)) == 1
     read = portraits.num_read
     assert quadruplets[1].identities == ("person 0", "person 0")
@@ -135,7 +137,7 @@ def test_every_portrait_is_the_exemplar_once_in_a_pass():
 
 def test_unusable_portraits_are_replaced_told_and_not_read_again():
     quadruplets = made(cross_identity=0.0)
-    told = [sample.skipped for sample in map(quadruplets.sample, range(10))]
+    told = [sample.skipped for sample in map(quadruplets.__getitem__, range(10))]
     assert {file for skips in told for file, _ in skips} == {"4.png", "9.png"}
     assert {reason for skips in told for _, reason in skips} == {"no-face"}
     read = quadruplets.portraits.num_read
@@ -156,7 +158,7 @@ def test_a_folder_of_nothing_usable_is_an_error_that_says_why():
 def test_one_sided_recipes_are_not_flipped():
     always = AugmentConfig(flip=1.0)
     quadruplets = made(operations=PROFESSIONAL_FACE, query_view=always, cross_identity=0.0)
-    flips = {sample.recipe.one_sided: sample.views[1].flipped for sample in map(quadruplets.sample, range(12))}
+    flips = {sample.recipe.one_sided: sample.views[1].flipped for sample in map(quadruplets.__getitem__, range(12))}
     assert flips == {True: False, False: True}
 
 
