@@ -17,7 +17,7 @@ from ..mirrorppr_core.albums.run import ON_ERROR, run_album, settings_of
 from ..mirrorppr_core.albums.sheet import FOLDER, draw_album_sheet
 from ..mirrorppr_core.mini.editor import MAX_STRENGTH, RetouchConfig
 from ..mirrorppr_core.mini.files import check_one_set
-from .sockets import CATEGORY, FACE_NUMBERS, Connector, DiT, Operation, pictures_to_image
+from .sockets import CATEGORY, FACE_NUMBERS, ConnectorSocket, DiTSocket, OperationSocket, pictures_to_image
 
 _NONE = "(put a folder of photos into ComfyUI/input)"
 
@@ -33,9 +33,9 @@ class RetouchAlbum(io.ComfyNode):
             description="Gives every photo of a folder the retouch of an operation and writes them to the output "
             "folder under their own names. Stopped at any moment, the same run goes on where it was.",
             inputs=[
-                DiT.Input("dit", tooltip="From Load MirrorPPR or Load DiT."),
-                Connector.Input("connector", tooltip="From the same set as the DiT."),
-                Operation.Input("operation", tooltip="From Extract Operation, extracted with the same set."),
+                DiTSocket.Input("dit", tooltip="From Load MirrorPPR or Load DiT."),
+                ConnectorSocket.Input("connector", tooltip="From the same set as the DiT."),
+                OperationSocket.Input("operation", tooltip="From Extract Operation, extracted with the same set."),
                 io.Combo.Input(
                     "folder", options=folders, tooltip="A folder with photos inside ComfyUI's input folder."
                 ),
@@ -85,7 +85,7 @@ class RetouchAlbum(io.ComfyNode):
 
     @classmethod
     def execute(cls, dit, connector, operation, folder, name, strength, face, on_error) -> io.NodeOutput:
-        check_one_set(connector=connector.set_hash, dit=dit.set_hash)
+        check_one_set(connector=connector.set_id, dit=dit.set_id)
         if folder not in album_folders():
             raise ValueError(f"folder={folder!r}: choose one of the folders with photos in ComfyUI's input folder")
         out = _results_folder(name)

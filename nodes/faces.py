@@ -9,7 +9,7 @@ from ..mirrorppr_core.faces.choice import choose, describe, locate
 from ..mirrorppr_core.faces.locator import Face
 from ..mirrorppr_core.images import check_photo
 from .picture import draw_faces
-from .sockets import CATEGORY, FACE_NUMBERS, Extractor, one_photo, pictures_to_image
+from .sockets import CATEGORY, FACE_NUMBERS, ExtractorSocket, one_photo, pictures_to_image
 
 
 class FindFaces(io.ComfyNode):
@@ -22,7 +22,9 @@ class FindFaces(io.ComfyNode):
             description="Numbers the faces of a photo, so that you can say which one is meant: by its number, or by a "
             "point on it. The mask goes into Retouch Sampler's region.",
             inputs=[
-                Extractor.Input("extractor", tooltip="From Load MirrorPPR or Load Extractor: it finds the faces."),
+                ExtractorSocket.Input(
+                    "extractor", tooltip="From Load MirrorPPR or Load Extractor: it finds the faces."
+                ),
                 io.Image.Input("image", tooltip="The photo, 256 pixels or larger."),
                 io.Combo.Input(
                     "face",

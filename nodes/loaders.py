@@ -26,7 +26,7 @@ from .sets import (
     listed,
     set_names,
 )
-from .sockets import CATEGORY, Connector, DiT, Extractor
+from .sockets import CATEGORY, ConnectorSocket, DiTSocket, ExtractorSocket
 
 
 def _set_input(*parts: str) -> io.Combo.Input:
@@ -38,6 +38,22 @@ def _set_input(*parts: str) -> io.Combo.Input:
     )
 
 
+def _extractor_output() -> io.Output:
+    return ExtractorSocket.Output(
+        "extractor", display_name="extractor", tooltip="Reads before/after pairs. For Extract Operation."
+    )
+
+
+def _connector_output() -> io.Output:
+    return ConnectorSocket.Output(
+        "connector", display_name="connector", tooltip="Translates operations for the DiT. For Retouch Sampler."
+    )
+
+
+def _dit_output() -> io.Output:
+    return DiTSocket.Output("dit", display_name="dit", tooltip="Applies operations to photos. For Retouch Sampler.")
+
+
 class Load(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -47,17 +63,7 @@ class Load(io.ComfyNode):
             category=CATEGORY,
             description="Loads extractor, connector and DiT of one matched set: all that retouching by example needs.",
             inputs=[_set_input(*CHOSEN)],
-            outputs=[
-                Extractor.Output(
-                    "extractor", display_name="extractor", tooltip="Reads before/after pairs. For Extract Operation."
-                ),
-                Connector.Output(
-                    "connector",
-                    display_name="connector",
-                    tooltip="Translates operations for the DiT. For Retouch Sampler.",
-                ),
-                DiT.Output("dit", display_name="dit", tooltip="Applies operations to photos. For Retouch Sampler."),
-            ],
+            outputs=[_extractor_output(), _connector_output(), _dit_output()],
         )
 
     @classmethod
@@ -85,11 +91,7 @@ class LoadExtractor(io.ComfyNode):
             category=CATEGORY,
             description="Loads what reads a before/after pair: face locator, MAE encoder and R-Former.",
             inputs=[_set_input("rformer")],
-            outputs=[
-                Extractor.Output(
-                    "extractor", display_name="extractor", tooltip="Reads before/after pairs. For Extract Operation."
-                )
-            ],
+            outputs=[_extractor_output()],
         )
 
     @classmethod
@@ -114,13 +116,7 @@ class LoadConnector(io.ComfyNode):
             category=CATEGORY,
             description="Loads what translates an operation for the DiT. Take it from the extractor's own set.",
             inputs=[_set_input("connector")],
-            outputs=[
-                Connector.Output(
-                    "connector",
-                    display_name="connector",
-                    tooltip="Translates operations for the DiT. For Retouch Sampler.",
-                )
-            ],
+            outputs=[_connector_output()],
         )
 
     @classmethod
@@ -156,9 +152,7 @@ class LoadDiT(io.ComfyNode):
                     "0 shows the backbone alone. To weaken a retouch, use the sampler's strength instead.",
                 ),
             ],
-            outputs=[
-                DiT.Output("dit", display_name="dit", tooltip="Applies operations to photos. For Retouch Sampler.")
-            ],
+            outputs=[_dit_output()],
         )
 
     @classmethod

@@ -5,9 +5,9 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..mirrorppr_core.exemplar import Exemplar
-from ..mirrorppr_core.mini.operation import Operation as CoreOperation
+from ..mirrorppr_core.mini.operation import Operation
 from .picture import draw_findings
-from .sockets import CATEGORY, FACE_NUMBERS, Extractor, Operation, one_photo, pictures_to_image
+from .sockets import CATEGORY, FACE_NUMBERS, ExtractorSocket, OperationSocket, one_photo, pictures_to_image
 
 
 class ExtractOperation(io.ComfyNode):
@@ -20,7 +20,7 @@ class ExtractOperation(io.ComfyNode):
             description="Reads the retouch out of one photo before and after. Use the operation on as many other "
             "photos as you like. Changes of shape are read; colour and skin are not.",
             inputs=[
-                Extractor.Input("extractor", tooltip="From Load MirrorPPR or Load Extractor."),
+                ExtractorSocket.Input("extractor", tooltip="From Load MirrorPPR or Load Extractor."),
                 io.Image.Input("before", tooltip="The exemplar portrait before retouching, at least 256 pixels high."),
                 io.Image.Input("after", tooltip="The same photo retouched, at exactly the same size, uncropped."),
                 io.Combo.Input(
@@ -33,7 +33,9 @@ class ExtractOperation(io.ComfyNode):
                 ),
             ],
             outputs=[
-                Operation.Output("operation", display_name="operation", tooltip="The retouch. For Retouch Sampler."),
+                OperationSocket.Output(
+                    "operation", display_name="operation", tooltip="The retouch. For Retouch Sampler."
+                ),
                 io.Image.Output(
                     "picture",
                     display_name="picture",
@@ -53,5 +55,5 @@ class ExtractOperation(io.ComfyNode):
         return io.NodeOutput(extracted.operation, pictures_to_image([picture]), _notes(extracted.operation))
 
 
-def _notes(operation: CoreOperation) -> str:
+def _notes(operation: Operation) -> str:
     return "\n".join((f"largest motion in the exemplar {operation.largest_px:.1f} px", *operation.notes))

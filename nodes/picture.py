@@ -1,6 +1,6 @@
 """Motion drawn for people: arrows or colours on the photo, with the longest motion written below.
 
-Every picture is a square look at the photo with a line of text under it, whatever the photo's size and shape, so that
+Every picture shows a square of the photo with a line of text under it, whatever the photo's size and shape, so that
 the pictures of a batch fit together. Fields are backward, out(p) = in(p + d): what is drawn is where a spot of the
 photo *went*, from p + d to p.
 """
@@ -33,7 +33,7 @@ _YELLOW, _BLACK, _CYAN, _GREEN = (255, 214, 10), (0, 0, 0), (90, 230, 255), (80,
 
 
 @dataclass(frozen=True)
-class Look:
+class Square:
     """A square of the photo, in photo pixels, drawn _SIDE pixels wide. It may reach over the photo's edge."""
 
     left: float
@@ -55,10 +55,10 @@ def draw_field(field: Field, ground: Tensor | None, *, style: str, close_up: boo
     if style not in STYLES:
         raise ValueError(f"style={style!r}: use {' or '.join(STYLES)}")
     box = field.box if close_up and field.displacement.numel() else (0, 0, field.width, field.height)
-    look = _around(box)
-    picture = _looked_at(ground, field, look)
+    square = _around(box)
+    picture = _looked_at(ground, field, square)
     draw = _draw_arrows if style == "arrows" else _draw_colours
-    explanation = draw(picture, field, look)
+    explanation = draw(picture, field, square)
     return _with_text(picture, f"{_in_words(field)}{explanation}")
 
 
@@ -82,13 +82,13 @@ def draw_comparison(before: Tensor, after: Tensor, field: Field | None, *, gain:
     before, after: (1, C, H, W).  close_up: only where pixels changed.
     """
     change = (after[:, :3] - before[:, :3]).abs().amax(dim=1)[0]
-    look = _around(_box_of(change) if close_up else (0, 0, change.shape[1], change.shape[0]), margin=1.1)
+    square = _around(_box_of(change) if close_up else (0, 0, change.shape[1], change.shape[0]), margin=1.1)
     still = Field.zero(*change.shape)
     grey = (0.5 + gain * (after[:, :3] - before[:, :3])).clamp(0, 1)
-    panels = [("before", _looked_at(before, still, look)), ("after", _looked_at(after, still, look))]
-    panels.append((f"difference x {gain:g}", _looked_at(grey, still, look)))
+    panels = [("before", _looked_at(before, still, square)), ("after", _looked_at(after, still, square))]
+    panels.append((f"difference x {gain:g}", _looked_at(grey, still, square)))
     if field is not None:
-        panels.append((f"motion, {_in_words(field)}", _heat(field, look)))
+        panels.append((f"motion, {_in_words(field)}", _heat(field, square)))
     page = Image.new("RGB", (2 * _SIDE, 2 * (_SIDE + 2 * (_SIDE // 30))), _PAPER)
     for number, (words, picture) in enumerate(panels):
         page.paste(_with_text(picture, words), (number % 2 * _SIDE, number // 2 * (page.height // 2)))
@@ -98,11 +98,11 @@ def draw_comparison(before: Tensor, after: Tensor, field: Field | None, *, gain:
 def draw_faces(photo: Tensor, faces: list[Face], chosen: list[Face]) -> Image.Image:
     """The photo with a number on every face, counted from the left; those chosen in green, the others in grey."""
     height, width = photo.shape[-2:]
-    look = _around((0, 0, width, height))
-    picture = _looked_at(photo, Field.zero(height, width), look)
+    square = _around((0, 0, width, height))
+    picture = _looked_at(photo, Field.zero(height, width), square)
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(size=_SIDE // 20)
     for number, face in enumerate(sorted(faces, key=lambda one: one.box[0]), start=1):
-        (x0, y0), (x1, y1) = look.drawn(torch.tensor(face.box).view(2, 2)).tolist()
+        (x0, y0), (x1, y1) = square.drawn(torch.tensor(face.box).view(2, 2)).tolist()
         colour = _GREEN if any(face is one for one in chosen) else (150, 150, 150)
         pen.rectangle((x0 - 4, y0 - 4, x1 + 4, y1 + 4), outline=colour, width=4)
         pen.text((x0, y0), str(number), fill=colour, font=font, stroke_width=3, stroke_fill=_BLACK)
@@ -121,43 +121,43 @@ def draw_photo(photo: Tensor, side: int) -> Image.Image:
     return _to_picture(reduce(photo, max(1, max(photo.shape[-2:]) // side))[0])
 
 
-def _around(box: tuple[float, float, float, float], margin: float = 1.0) -> Look:
+def _around(box: tuple[float, float, float, float], margin: float = 1.0) -> Square:
     x0, y0, x1, y1 = box
     side = margin * max(x1 - x0, y1 - y0, 16)
-    return Look(left=(x0 + x1 - side) / 2, top=(y0 + y1 - side) / 2, side=side)
+    return Square(left=(x0 + x1 - side) / 2, top=(y0 + y1 - side) / 2, side=side)
 
 
-def _looked_at(photo: Tensor | None, field: Field, look: Look) -> Image.Image:
-    """The part of the photo (grey without one) that the look sees; dark beyond the photo's edge."""
+def _looked_at(photo: Tensor | None, field: Field, square: Square) -> Image.Image:
+    """The part of the photo (grey without one) that the square sees; dark beyond the photo's edge."""
     canvas = Image.new("RGB", (_SIDE, _SIDE), _PAPER)
-    left, top = max(0, math.floor(look.left)), max(0, math.floor(look.top))
-    right = min(field.width, math.ceil(look.left + look.side))
-    bottom = min(field.height, math.ceil(look.top + look.side))
-    size = max(1, round((right - left) * look.scale)), max(1, round((bottom - top) * look.scale))
+    left, top = max(0, math.floor(square.left)), max(0, math.floor(square.top))
+    right = min(field.width, math.ceil(square.left + square.side))
+    bottom = min(field.height, math.ceil(square.top + square.side))
+    size = max(1, round((right - left) * square.scale)), max(1, round((bottom - top) * square.scale))
     if photo is None:
         part = Image.new("RGB", size, tuple(round(255 * _GREY) for _ in range(3)))
     else:
-        factor = max(1, int(1 / look.scale))
+        factor = max(1, int(1 / square.scale))
         part = _to_picture(reduce(photo[..., top:bottom, left:right], factor)[0])
         part = part.resize(size, Image.Resampling.BICUBIC)
-    canvas.paste(part, (round((left - look.left) * look.scale), round((top - look.top) * look.scale)))
+    canvas.paste(part, (round((left - square.left) * square.scale), round((top - square.top) * square.scale)))
     return canvas
 
 
-def _seen(field: Field, look: Look) -> Tensor:
+def _seen(field: Field, square: Square) -> Tensor:
     """Displacement in photo pixels at every drawn pixel, zero outside the field's box: (2, _SIDE, _SIDE)."""
     if not field.displacement.numel():
         return torch.zeros(2, _SIDE, _SIDE)
-    points = (pixel_grid(_SIDE, _SIDE) + 0.5) / look.scale - 0.5  # photo pixels from the look's corner
-    points = points + torch.tensor([look.left - field.left, look.top - field.top]).view(2, 1, 1)
+    points = (pixel_grid(_SIDE, _SIDE) + 0.5) / square.scale - 0.5  # photo pixels from the square's corner
+    points = points + torch.tensor([square.left - field.left, square.top - field.top]).view(2, 1, 1)
     height, width = field.displacement.shape[-2:]
     grid = (points + 0.5) * 2 / torch.tensor([width, height]).view(2, 1, 1) - 1
     return F.grid_sample(field.displacement, grid.movedim(1, -1), mode="bilinear", align_corners=False)[0]
 
 
-def _heat(field: Field, look: Look) -> Image.Image:
+def _heat(field: Field, square: Square) -> Image.Image:
     """Black where nothing moved, over red and yellow to white where most did."""
-    share = _seen(field, look).norm(dim=0) / max(field.max_px, 1e-6)
+    share = _seen(field, square).norm(dim=0) / max(field.max_px, 1e-6)
     return _to_picture(torch.stack([3 * share, 3 * share - 1, 3 * share - 2]))
 
 
@@ -169,9 +169,9 @@ def _box_of(change: Tensor) -> tuple[float, float, float, float]:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _draw_arrows(picture: Image.Image, field: Field, look: Look) -> str:
+def _draw_arrows(picture: Image.Image, field: Field, square: Square) -> str:
     """Returns what the text should add."""
-    seen = _seen(field, look) * look.scale
+    seen = _seen(field, square) * square.scale
     longest = float(seen.norm(dim=0).amax())
     if longest < 1e-3:
         return ""
@@ -193,9 +193,9 @@ def _draw_arrow(pen: ImageDraw.ImageDraw, x0: float, y0: float, x1: float, y1: f
         pen.line([barbs[0], (x1, y1), barbs[1]], fill=colour, width=width, joint="curve")
 
 
-def _draw_colours(picture: Image.Image, field: Field, look: Look) -> str:
+def _draw_colours(picture: Image.Image, field: Field, square: Square) -> str:
     """Returns what the text should add."""
-    seen = _seen(field, look)
+    seen = _seen(field, square)
     cover = (seen.norm(dim=0) / max(field.max_px, 1e-6)).clamp(0, 1).sqrt() * 0.85
     ground = torch.from_numpy(np.asarray(picture.convert("L")).copy()).float() / 255
     mixed = ground * (1 - cover) + _colours(-seen) * cover

@@ -16,10 +16,10 @@ from .picture import draw_motion_preview, draw_photo
 from .sockets import (
     CATEGORY,
     FACE_NUMBERS,
-    Connector,
-    DiT,
+    ConnectorSocket,
+    DiTSocket,
     FieldSocket,
-    Operation,
+    OperationSocket,
     moved_mask,
     naming,
     photos,
@@ -41,9 +41,9 @@ class RetouchSampler(io.ComfyNode):
             description="Gives photos the retouch of an operation. The photo's own pixels are moved, at full "
             "resolution; those that do not move keep their bits. Every picture of a batch is retouched by itself.",
             inputs=[
-                DiT.Input("dit", tooltip="From Load MirrorPPR or Load DiT."),
-                Connector.Input("connector", tooltip="From the same set as the DiT."),
-                Operation.Input("operation", tooltip="From Extract Operation, extracted with the same set."),
+                DiTSocket.Input("dit", tooltip="From Load MirrorPPR or Load DiT."),
+                ConnectorSocket.Input("connector", tooltip="From the same set as the DiT."),
+                OperationSocket.Input("operation", tooltip="From Extract Operation, extracted with the same set."),
                 io.Image.Input("query", tooltip="The portraits to retouch, 256 pixels or larger. Alpha is kept."),
                 io.Float.Input(
                     "strength",
@@ -109,7 +109,7 @@ class RetouchSampler(io.ComfyNode):
     def execute(
         cls, dit, connector, operation, query, strength, steps, seed, face, region=None, on_error="stop"
     ) -> io.NodeOutput:
-        check_one_set(connector=connector.set_hash, dit=dit.set_hash)
+        check_one_set(connector=connector.set_id, dit=dit.set_id)
         config = RetouchConfig(strength=strength, num_steps=steps, seed=seed, face=face)
         progress = _Progress(num_photos=len(query), num_steps=steps)
         results: list[Retouched] = []

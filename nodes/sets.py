@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path, PurePath
 
@@ -42,9 +43,20 @@ def register_folder() -> None:
 def set_names(*parts: str) -> list[str]:
     """The bundled set, then every folder with one of these parts. Cheap: the host caches the listing."""
     files = [PurePath(name) for name in folder_paths.get_filename_list(FOLDER)]
-    # The Qwen engine's released layout has a folder for each file, named like it (qwen_load.py): not sets of ours.
-    folders = {file.parent.as_posix() for file in files if file.stem in parts and file.parent.name != file.stem}
-    return [BUNDLED, *sorted(FOLDER_ITSELF if name == "." else name for name in folders)]
+    # The Qwen engine's released layout has a folder for each file, named like it (qwen/loaders.py): not sets of ours.
+    return [BUNDLED, *shown({file.parent for file in files if file.stem in parts and file.parent.name != file.stem})]
+
+
+def shown(folders: Iterable[PurePath]) -> list[str]:
+    """Folders below models/mirrorppr, as a list offers them."""
+    return sorted(FOLDER_ITSELF if folder == PurePath() else folder.as_posix() for folder in folders)
+
+
+def located(shown_name: str) -> Path:
+    """Where a folder that a list offers lies, whichever of the host's model folders holds it."""
+    inner = "." if shown_name == FOLDER_ITSELF else shown_name
+    bases = [Path(base) for base in folder_paths.get_folder_paths(FOLDER)]
+    return next(base / inner for base in bases if (base / inner).is_dir())
 
 
 def set_folder(name: str) -> Path:
@@ -53,9 +65,7 @@ def set_folder(name: str) -> Path:
         return bundled_set()
     if name not in set_names(*CHOSEN):
         raise ValueError(_no_such_set(name))
-    inner = "." if name == FOLDER_ITSELF else name
-    bases = [Path(base) for base in folder_paths.get_folder_paths(FOLDER)]
-    return next(base / inner for base in bases if (base / inner).is_dir())
+    return located(name)
 
 
 def files_of(name: str, parts: tuple[str, ...]) -> Files:

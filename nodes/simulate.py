@@ -17,7 +17,7 @@ from ..mirrorppr_core.faces.locator import Face
 from ..mirrorppr_core.geometry.field import Field, apply_field
 from ..mirrorppr_core.images import check_photo
 from ..mirrorppr_core.operations.llw import OPERATIONS, llw_displacement
-from .sockets import CATEGORY, FACE_NUMBERS, Extractor, FieldSocket, naming, photos, to_image
+from .sockets import CATEGORY, FACE_NUMBERS, ExtractorSocket, FieldSocket, naming, photos, to_image
 
 _SQUARE = 1.6  # side, in face sizes: a close portrait, as in the simulated training pairs
 _EVALUATED_PX = 1024  # of the square, at most; the motion is smooth and loses nothing
@@ -34,7 +34,7 @@ class SimulateRetouch(io.ComfyNode):
             description="Retouches a portrait by one known operation, to make an exemplar's after for practice: "
             "connect image as before and this node's picture as after.",
             inputs=[
-                Extractor.Input("extractor", tooltip="From Load MirrorPPR or Load Extractor: it finds the face."),
+                ExtractorSocket.Input("extractor", tooltip="From Load MirrorPPR or Load Extractor: it finds the face."),
                 io.Image.Input("image", tooltip="The portraits to retouch, 256 pixels or larger. Alpha is kept."),
                 io.Combo.Input(
                     "operation",

@@ -21,10 +21,10 @@ from torch import Tensor
 from ..mirrorppr_core.geometry.displacement import changed_mask
 from ..mirrorppr_core.geometry.field import Field
 
-Extractor = io.Custom("MIRRORPPR_EXTRACTOR")  # core OperationExtractor
-Connector = io.Custom("MIRRORPPR_CONNECTOR")  # core LoadedConnector
-DiT = io.Custom("MIRRORPPR_DIT")  # core FieldEditor
-Operation = io.Custom("MIRRORPPR_OPERATION")  # core Operation
+ExtractorSocket = io.Custom("MIRRORPPR_EXTRACTOR")  # core OperationExtractor
+ConnectorSocket = io.Custom("MIRRORPPR_CONNECTOR")  # core LoadedConnector
+DiTSocket = io.Custom("MIRRORPPR_DIT")  # core FieldEditor
+OperationSocket = io.Custom("MIRRORPPR_OPERATION")  # core Operation
 FieldSocket = io.Custom("MIRRORPPR_FIELD")
 
 CATEGORY = "MirrorPPR"

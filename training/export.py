@@ -24,7 +24,7 @@ from torch import Tensor
 
 from mirrorppr_core.bodies.joints import load_body_net
 from mirrorppr_core.mini.files import bundled_set, file_sha256, load_connector, load_editor, load_extractor, save_part
-from mirrorppr_core.networks.config import ModelConfig, set_hash
+from mirrorppr_core.networks.config import ModelConfig, set_id_of
 
 from .body.stage import save_trained
 from .program import Parser, run
@@ -64,11 +64,11 @@ def _export(run: Path, locator: Path, out: Path, config: ModelConfig, body: Path
             digest.update(key.encode() + parts[name][key].half().numpy().tobytes())
     for seeing in (locator, body) if body else (locator,):
         digest.update(seeing.read_bytes())
-    hash_ = set_hash(config, digest.hexdigest())
+    set_id = set_id_of(config, digest.hexdigest())
     out.mkdir(parents=True, exist_ok=True)
     for name, state in parts.items():
         seen_by = (file_sha256(locator), file_sha256(body) if body else "")
-        save_part(out / f"{name}.safetensors", name, state, config, hash_, *seen_by)
+        save_part(out / f"{name}.safetensors", name, state, config, set_id, *seen_by)
     for file, name in ((locator, "locator"), (body, "body")):
         if file and file.resolve() != (out / f"{name}.safetensors").resolve():
             shutil.copyfile(file, out / f"{name}.safetensors")
@@ -79,7 +79,7 @@ def _export(run: Path, locator: Path, out: Path, config: ModelConfig, body: Path
     load_editor(out / "dit.safetensors")
     if body:
         load_body_net(out / "body.safetensors")
-    return hash_
+    return set_id
 
 
 def _part(run: Path, stages: tuple[str, ...], prefix: str) -> dict[str, Tensor]:
@@ -116,9 +116,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _work(options: argparse.Namespace) -> None:
-    hash_ = export(options.run, options.locator, options.out, config_of(options.run), options.body)
+    set_id = export(options.run, options.locator, options.out, config_of(options.run), options.body)
     total = sum(f.stat().st_size for f in options.out.glob("*.safetensors"))
-    print(f"set {hash_} in {options.out}, {total / 1e6:.1f} MB")
+    print(f"set {set_id} in {options.out}, {total / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

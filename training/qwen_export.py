@@ -46,10 +46,10 @@ _LORA_NAMES = {"ours": "transformer.{layer}.lora_{half}.weight", "released": "{l
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """folder: of the set, e.g. DIR/mirrorppr_face.  set_hash: in the metadata of its files."""
+    """folder: of the set, e.g. DIR/mirrorppr_face.  set_id: in the metadata of its files."""
 
     folder: Path
-    set_hash: str
+    set_id: str
     num_lora_layers: int
 
 
@@ -78,8 +78,8 @@ def export(
                 "takes no other. Use that file, or --format ours."
             )
     parts = {slot: {k: v.to(dtype).contiguous() for k, v in state.items()} for slot, state in parts.items()}
-    set_hash = _set_hash(parts, config, mae)
-    metadata = {"format": "pt", SET_KEY: set_hash, HASH_KEY: config.config_hash}
+    set_id = _set_id(parts, config, mae)
+    metadata = {"format": "pt", SET_KEY: set_id, HASH_KEY: config.config_hash}
     if form == "ours":
         metadata[CONFIG_KEY] = config.model.to_json()
     folder = out / f"mirrorppr_{config.model.kind}"
@@ -93,7 +93,7 @@ def export(
     copy.parent.mkdir(parents=True, exist_ok=True)
     if not copy.exists() or not copy.samefile(mae):
         shutil.copyfile(mae, copy)
-    return Exported(folder=folder, set_hash=set_hash, num_lora_layers=_read_back(folder, len(parts["lora"]) // 2))
+    return Exported(folder=folder, set_id=set_id, num_lora_layers=_read_back(folder, len(parts["lora"]) // 2))
 
 
 def set_parts(state: dict[str, Tensor], config: QwenTrainConfig, *, form: str) -> dict[str, dict[str, Tensor]]:
@@ -151,7 +151,7 @@ def _named(factors: dict[str, Tensor], rank: int, pattern: str) -> dict[str, Ten
     return {pattern.format(**match.groupdict()): factors[name] for name, match in matches.items()}
 
 
-def _set_hash(parts: dict[str, dict[str, Tensor]], config: QwenTrainConfig, mae: Path) -> str:
+def _set_id(parts: dict[str, dict[str, Tensor]], config: QwenTrainConfig, mae: Path) -> str:
     digest = hashlib.sha256(config.to_json().encode())
     for slot in sorted(parts):
         for name in sorted(parts[slot]):
@@ -229,7 +229,7 @@ def _work(options: argparse.Namespace) -> None:
         dtype=DTYPES[options.dtype],
     )
     size = sum(file.stat().st_size for file in done.folder.rglob("*.safetensors"))
-    print(f"set {done.set_hash} in {done.folder}: {done.num_lora_layers} LoRA layers, {size / 1e6:.1f} MB")
+    print(f"set {done.set_id} in {done.folder}: {done.num_lora_layers} LoRA layers, {size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ def settings_of(operation: Operation, config: RetouchConfig) -> dict[str, Any]:
         digest.update(tensor.contiguous().numpy())
     return {
         "operation": digest.hexdigest()[:16],
-        "set": operation.set_hash,
+        "set": operation.set_id,
         "strength": config.strength,
         "steps": config.num_steps,
         "seed": config.seed,

@@ -86,7 +86,7 @@ def _in_words(row: dict[str, Any]) -> str:
 
 def _report(operation: Operation, album: Album, rows: list[dict], repeated: int, seconds: float) -> dict[str, Any]:
     return {
-        "set": operation.set_hash,
+        "set": operation.set_id,
         "exemplar": {"largest_displacement_px": round(operation.largest_px, 3), "notes": list(operation.notes)},
         "retouched": sum("error" not in row for row in rows),
         "not_retouched": sum("error" in row for row in rows),

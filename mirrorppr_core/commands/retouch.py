@@ -79,7 +79,7 @@ def _retouch(options: Any) -> dict[str, Any]:
     prepare_folder(options.out)
     rows = [_one(model, operation, config, query, target) for query, target in targets]
     return {
-        "set": operation.set_hash,
+        "set": operation.set_id,
         "exemplar": {
             "largest_displacement_px": round(operation.largest_px, 3),
             "seconds": round(extracted - loaded, 3),

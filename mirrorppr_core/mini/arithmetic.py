@@ -43,9 +43,9 @@ class Law:
     """An operation made of others. `parts_of` gives them."""
 
     @property
-    def set_hash(self) -> str | None:
+    def set_id(self) -> str | None:
         """The matched set of its extracted operations; None where there are only sliders."""
-        return next((one.set_hash for one in leaves(self) if isinstance(one, Operation)), None)
+        return next((one.set_id for one in leaves(self) if isinstance(one, Operation)), None)
 
     @property
     def is_identity(self) -> bool:
@@ -265,9 +265,9 @@ def _check_several(several: tuple[AnyOperation, ...]) -> None:
     """Raise ValueError unless there are operations and they come from one matched set."""
     if not several:
         raise ValueError("no operation to combine: connect one or more")
-    hashes = dict.fromkeys(one.set_hash for part in several for one in leaves(part) if isinstance(one, Operation))
-    if len(hashes) > 1:
+    ids = dict.fromkeys(one.set_id for part in several for one in leaves(part) if isinstance(one, Operation))
+    if len(ids) > 1:
         raise ValueError(
-            f"these operations come from different sets ({', '.join(hashes)}): extract them all with one set, or load "
+            f"these operations come from different sets ({', '.join(ids)}): extract them all with one set, or load "
             "them again from files that hold their exemplar"
         )

@@ -77,7 +77,7 @@ class FieldEditor:
     """DiT with LoRA merged, and what it needs to see a query. All parts come from one matched set."""
 
     config: ModelConfig
-    set_hash: str
+    set_id: str
     sight: Sight
     field_dit: FieldDiT
 
@@ -129,9 +129,9 @@ class FieldEditor:
         for one in leaves(operation):
             if not isinstance(one, Operation):
                 continue
-            if one.set_hash != self.set_hash:
+            if one.set_id != self.set_id:
                 raise ValueError(
-                    f"the operation was extracted by set {one.set_hash} but this model is set {self.set_hash}: "
+                    f"the operation was extracted by set {one.set_id} but this model is set {self.set_id}: "
                     "extractor, connector and DiT must come from one set. Extract the operation again with this set."
                 )
             if one.motion.shape[-1] != n or one.atoms.shape[1] != num_atoms:

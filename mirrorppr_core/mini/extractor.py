@@ -26,7 +26,7 @@ from ..geometry.crop import Box, pixel_box
 from ..geometry.displacement import length, warp
 from ..geometry.field import Field, joined
 from ..images import as_float, reduce
-from ..motion.estimate import Motion, estimate_motion
+from ..motion.estimate import MeasuredMotion, estimate_motion
 from ..networks.config import ModelConfig
 from ..networks.rformer import RFormer
 from ..operations.atoms import atoms_of
@@ -62,7 +62,7 @@ class OperationExtractor:
     """Extracts operations. All parts come from one matched set (files.py)."""
 
     config: ModelConfig
-    set_hash: str
+    set_id: str
     sight: Sight
     rformer: RFormer
 
@@ -106,7 +106,7 @@ class OperationExtractor:
             motion=motion,
             shape=view.shape,
             atoms=bank_motions(atoms_of(self.config.dit.operations), photo_face, view, canonical),
-            set_hash=self.set_hash,
+            set_id=self.set_id,
             largest_px=max(float(motion.norm(dim=1).amax()) * view.pixels_per_cell, beside.largest_px),
             notes=_notes(overview, beside, moved=bool((motion != 0).any()), repainted=repainted),
             body=beside.body,
@@ -135,7 +135,7 @@ def _person(faces: list[Face], overview: Overview, face: str) -> Face:
     return ranked[0][1]
 
 
-def _check_aligned(overall: Motion, person: Face, factor: int) -> None:
+def _check_aligned(overall: MeasuredMotion, person: Face, factor: int) -> None:
     """Raise if what lies around the face moved as a whole: the pair is out of register, that is no retouch."""
     size = length(overall.raw)[0, 0]  # (h, w)
     x0, y0, x1, y1 = (v / factor for v in person.box)

@@ -36,6 +36,7 @@ from .sight import Sight
 
 PARTS = ("locator", "mae", "rformer", "connector", "dit", "lora")
 FORMAT = "mirrorppr"
+_SET_KEY = "set_hash"  # the set's id in the metadata; files on disk keep the name it had first
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Part:
 
     state: dict[str, Tensor]
     config: ModelConfig
-    set_hash: str
+    set_id: str
     locator_sha256: str
     body_sha256: str = ""  # of the set's body network; empty where the set does not insist on one
 
@@ -54,7 +55,7 @@ class LoadedConnector:
     """The connector with the name of its set."""
 
     connector: Connector
-    set_hash: str
+    set_id: str
 
 
 def bundled_set() -> Path:
@@ -67,7 +68,7 @@ def save_part(
     part: str,
     state: dict[str, Tensor],
     config: ModelConfig,
-    set_hash: str,
+    set_id: str,
     locator_sha256: str,
     body_sha256: str = "",
 ) -> None:
@@ -77,7 +78,7 @@ def save_part(
     """
     if part not in PARTS or part == "locator":
         raise ValueError(f"part {part!r}: use one of {', '.join(PARTS[1:])} (the locator writes itself)")
-    metadata = {"format": FORMAT, "version": str(FORMAT_VERSION), "part": part, "set_hash": set_hash}
+    metadata = {"format": FORMAT, "version": str(FORMAT_VERSION), "part": part, _SET_KEY: set_id}
     halves = {name: value.detach().half().contiguous() for name, value in state.items()}
     seeing = {"locator_sha256": locator_sha256} | ({"body_sha256": body_sha256} if body_sha256 else {})
     save_file(halves, str(path), metadata={**metadata, "config": config.to_json(), **seeing})
@@ -109,7 +110,7 @@ def load_part(path: Path, part: str) -> Part:
             f"{path.name} has format version {metadata.get('version')}, this code reads {FORMAT_VERSION}: update "
             "the node pack or use weights of its release"
         )
-    if not {"config", "set_hash", "locator_sha256"} <= metadata.keys():
+    if not {"config", _SET_KEY, "locator_sha256"} <= metadata.keys():
         raise ValueError(f"{path.name} has an incomplete header: download or copy it again")
     if not all(bool(torch.isfinite(v).all()) for v in state.values()):
         raise ValueError(
@@ -119,7 +120,7 @@ def load_part(path: Path, part: str) -> Part:
         config = ModelConfig.from_json(metadata["config"])
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path.name}: {error} Copy or download it again, for this release of the code.") from error
-    return Part(state, config, metadata["set_hash"], metadata["locator_sha256"], metadata.get("body_sha256", ""))
+    return Part(state, config, metadata[_SET_KEY], metadata["locator_sha256"], metadata.get("body_sha256", ""))
 
 
 def load_sight(folder: Path) -> Sight:
@@ -129,7 +130,7 @@ def load_sight(folder: Path) -> Sight:
     sees_bodies = body.is_file()  # a set may come without
     face_locator = Locator.from_file(locator)
     sight = Sight(
-        set_hash=mae.set_hash,
+        set_id=mae.set_id,
         locator=face_locator,
         view=CanonicalView(mae.config.view, face_locator.mean_face),
         mae=_filled(MAEEncoder(mae.config.mae), mae.state, "mae.safetensors"),
@@ -147,7 +148,7 @@ def load_extractor(path: Path, sight: Sight | None = None) -> OperationExtractor
     _check_sees(path.parent, sight, rformer=rformer)
     return OperationExtractor(
         config=rformer.config,
-        set_hash=rformer.set_hash,
+        set_id=rformer.set_id,
         sight=sight,
         rformer=_filled(RFormer(rformer.config), rformer.state, path.name),
     )
@@ -155,7 +156,7 @@ def load_extractor(path: Path, sight: Sight | None = None) -> OperationExtractor
 
 def load_connector(path: Path) -> LoadedConnector:
     part = load_part(path, "connector")
-    return LoadedConnector(_filled(Connector(part.config.connector), part.state, path.name), part.set_hash)
+    return LoadedConnector(_filled(Connector(part.config.connector), part.state, path.name), part.set_id)
 
 
 def load_editor(path: Path, sight: Sight | None = None, *, lora_strength: float = 1.0) -> FieldEditor:
@@ -165,7 +166,7 @@ def load_editor(path: Path, sight: Sight | None = None, *, lora_strength: float 
     _check_sees(path.parent, sight, dit=dit, lora=lora)
     field_dit = _filled(FieldDiT(dit.config), dit.state, path.name)
     merge(field_dit, lora.state, dit.config.lora, strength=lora_strength)
-    return FieldEditor(config=dit.config, set_hash=dit.set_hash, sight=sight, field_dit=field_dit)
+    return FieldEditor(config=dit.config, set_id=dit.set_id, sight=sight, field_dit=field_dit)
 
 
 def check_one_set(**hashes: str) -> None:
@@ -181,7 +182,7 @@ def check_one_set(**hashes: str) -> None:
 def _check_sees(folder: Path, sight: Sight, **parts: Part) -> None:
     """Raise unless these parts belong to the set that sees so, and were trained to."""
     try:
-        check_one_set(**{"mae": sight.set_hash} | {name: part.set_hash for name, part in parts.items()})
+        check_one_set(**{"mae": sight.set_id} | {name: part.set_id for name, part in parts.items()})
     except ValueError as error:
         raise ValueError(f"the set in {folder.name}/ is mixed: {error}") from None
     for part in parts.values():

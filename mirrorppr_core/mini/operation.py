@@ -20,7 +20,7 @@ from ..exemplar import Exemplar
 class Operation:
     """tokens: (1, Q, D).  motion: (1, 2, N, N) cells.  shape: (1, 2, N, N) cells.  atoms: (1, M, 2, N, N) cells.
 
-    set_hash: the matched set that made it; other sets refuse it.  notes: what the user should know, in plain words.
+    set_id: the matched set that made it; other sets refuse it.  notes: what the user should know, in plain words.
     largest_px: longest displacement found in the exemplar, in its own pixels.  body: None where only the face moved.
     exemplars: the pairs it was read from, and thumbnails: (2, 3, S, S) uint8, the straightened face before and after;
     both are for keeping and for looking at, and change nothing.
@@ -30,7 +30,7 @@ class Operation:
     motion: Tensor
     shape: Tensor
     atoms: Tensor
-    set_hash: str
+    set_id: str
     largest_px: float = 0.0
     notes: tuple[str, ...] = ()
     body: BodyMotion | None = None

@@ -81,7 +81,7 @@ def save_operation(path: Path, operation: AnyOperation, *, name: str = "", pictu
         operation=operation,
         name=name or path.stem,
         engine="mini" if extracted else "any",
-        set_id=extracted[0].set_hash if extracted else "",
+        set_id=extracted[0].set_id if extracted else "",
     )
     write_file(path, saved, TYPES, pictures=pictures)
 

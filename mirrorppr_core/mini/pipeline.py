@@ -29,7 +29,7 @@ class MirrorPPR:
     editor: FieldEditor
 
     def __post_init__(self) -> None:
-        check_one_set(extractor=self.extractor.set_hash, connector=self.connector.set_hash, dit=self.editor.set_hash)
+        check_one_set(extractor=self.extractor.set_id, connector=self.connector.set_id, dit=self.editor.set_id)
 
     @classmethod
     def from_folder(cls, folder: Path) -> MirrorPPR:

@@ -24,10 +24,10 @@ _SEE_PX_PER_CELL = 6.0  # the encoder looks at 2 px a cell; more would be averag
 
 @dataclass(frozen=True, kw_only=True)
 class Sight:
-    """set_hash: whose sight it is.  locator_sha256, body_sha256: of the files, by which the set's other parts know
+    """set_id: whose sight it is.  locator_sha256, body_sha256: of the files, by which the set's other parts know
     them; the second is empty without a body network."""
 
-    set_hash: str
+    set_id: str
     locator: Locator
     view: CanonicalView
     mae: MAEEncoder

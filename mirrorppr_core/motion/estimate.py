@@ -55,7 +55,7 @@ class MotionConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Motion:
+class MeasuredMotion:
     """Motion from source to target, in pixels of the given photos."""
 
     displacement: Tensor  # (B, 2, H, W) the edit alone; exactly zero where nothing moved
@@ -70,7 +70,7 @@ class Motion:
 
 
 @torch.no_grad()
-def estimate_motion(*, source: Tensor, target: Tensor, config: MotionConfig | None = None) -> Motion:
+def estimate_motion(*, source: Tensor, target: Tensor, config: MotionConfig | None = None) -> MeasuredMotion:
     """How each pixel of the target moved from the source, the same photo before the retouch.
 
     source, target: (B, 3, H, W) in [0, 1], same size. Pairs larger than `config.max_side` are
@@ -94,7 +94,7 @@ def estimate_motion(*, source: Tensor, target: Tensor, config: MotionConfig | No
         rows=-(-small[0] // STRIDE),
         columns=-(-small[1] // STRIDE),
     )
-    return Motion(
+    return MeasuredMotion(
         displacement=_to_photo(edit, small, (height, width)),
         raw=_to_photo(grid, small, (height, width)),
         global_affine=resize_affine(affine, small, (height, width)),

@@ -1,6 +1,6 @@
 """Every setting of a MirrorPPR model as frozen dataclasses, and their way to and from JSON.
 
-A model is a *matched set*: extractor (MAE + R-Former), connector and DiT + LoRA are trained together. `set_hash`
+A model is a *matched set*: extractor (MAE + R-Former), connector and DiT + LoRA are trained together. `set_id`
 names the set; files of different sets refuse each other. Defaults are the bundled Mini model, sized so that a
 1024 px portrait takes about a second on a plain CPU; the paper's own dimensions (arXiv:2606.29308) are noted beside.
 """
@@ -162,7 +162,7 @@ def _build(cls: type, values: dict[str, Any]) -> Any:
     return cls(**fields)
 
 
-def set_hash(config: ModelConfig, run: str) -> str:
+def set_id_of(config: ModelConfig, run: str) -> str:
     """Twelve hex digits that name one training run's matched set. run: anything that identifies the run."""
     return hashlib.sha256(f"{config.to_json()}|{run}".encode()).hexdigest()[:12]
 

@@ -42,7 +42,7 @@ def retouch_album(
     generated: return the generated pictures (float, RGB) instead.  A picture that shows no version of its photo any
     more cannot be reprojected: its ValueError takes its place, and the others go on.
     """
-    for photo, edited in zip(photos, engine.retouch_album(photos, operation, config), strict=True):
+    for photo, edited in zip(photos, engine.generate(photos, operation, config), strict=True):
         if generated:
             yield AlbumResult(edited, None, ("generated picture: every pixel is repainted",))
             continue

@@ -2,7 +2,7 @@
 
     engine = QwenEngine.from_folders(weights=Path("MirrorPPR-Face"), base=Path("Qwen-Image-Edit"), device="cuda")
     operation = engine.extract(Exemplar(before, after))
-    for retouched in engine.retouch_album([query, ...], operation, QwenRetouchConfig()): ...
+    for retouched in engine.generate([query, ...], operation, QwenRetouchConfig()): ...
 
 Of the large models only the one at work is on the device; the language model and the VAE see each query once, whatever
 is then done with it. diffusers' own edit pipeline is not used: beside transformers 5 it gives picture tokens wrong
@@ -215,9 +215,9 @@ class QwenEngine:
         self, query: Tensor, operation: QwenOperation, config: QwenRetouchConfig | None = None, **watching: Any
     ) -> Tensor:
         """One photo (1, 3 or 4, H, W) -> (1, 3, H, W) in [0, 1]."""
-        return next(self.retouch_album([query], operation, config, **watching))
+        return next(self.generate([query], operation, config, **watching))
 
-    def retouch_album(
+    def generate(
         self,
         queries: Iterable[Tensor],
         operation: QwenOperation,

@@ -18,7 +18,7 @@ from comfy_api.latest import io
 from ...mirrorppr_core.qwen.files import SLOTS, QwenSet
 from ...mirrorppr_core.qwen.lora_files import LoRAFactors, comfy_state, read_lora
 from ...mirrorppr_core.qwen.numerics import reference_forwards
-from ..sets import FOLDER, FOLDER_ITSELF, Files
+from ..sets import FOLDER, Files, located, shown
 from .sockets import CATEGORY, QwenSetSocket
 
 NO_SET = "no set found"
@@ -29,17 +29,14 @@ _INNER = "diffusion_model."  # the DiT inside the host's model
 def set_names() -> list[str]:
     """Folders in models/mirrorppr that hold a set of the release's layout, or NO_SET. The host caches the listing."""
     files = [PurePath(name) for name in folder_paths.get_filename_list(FOLDER)]
-    sets = {file.parent.parent.as_posix() for file in files if file.parent.name in _RFORMERS}
-    return sorted(FOLDER_ITSELF if name == "." else name for name in sets) or [NO_SET]
+    return shown({file.parent.parent for file in files if file.parent.name in _RFORMERS}) or [NO_SET]
 
 
 def set_folder(name: str) -> Path:
     """Where a listed set lies."""
     if complaint := refusal(name):
         raise ValueError(complaint)
-    inner = "." if name == FOLDER_ITSELF else name
-    bases = [Path(base) for base in folder_paths.get_folder_paths(FOLDER)]
-    return next(base / inner for base in bases if (base / inner).is_dir())
+    return located(name)
 
 
 def refusal(name: str) -> str | None:

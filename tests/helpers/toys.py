@@ -96,7 +96,7 @@ def random_lora(field_dit: FieldDiT, config: LoRAConfig, *, std: float = 0.1, se
     return state
 
 
-def save_set(folder: Path, *, set_hash: str = "0123456789ab", config: ModelConfig = TINY, trained: bool = True) -> Path:
+def save_set(folder: Path, *, set_id: str = "0123456789ab", config: ModelConfig = TINY, trained: bool = True) -> Path:
     """A complete matched set. trained=False leaves the field network as it starts: it corrects by exactly zero."""
     torch.manual_seed(0)
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,9 +108,9 @@ def save_set(folder: Path, *, set_hash: str = "0123456789ab", config: ModelConfi
         "dit": randomise(field_dit, std=0.05) if trained else field_dit,
     }
     for name, part in parts.items():
-        save_part(folder / f"{name}.safetensors", name, part.state_dict(), config, set_hash, file_sha256(LOCATOR))
+        save_part(folder / f"{name}.safetensors", name, part.state_dict(), config, set_id, file_sha256(LOCATOR))
     lora = random_lora(field_dit, config.lora)
-    save_part(folder / "lora.safetensors", "lora", lora, config, set_hash, file_sha256(LOCATOR))
+    save_part(folder / "lora.safetensors", "lora", lora, config, set_id, file_sha256(LOCATOR))
     shutil.copyfile(LOCATOR, folder / "locator.safetensors")
     return folder
 

@@ -273,7 +273,7 @@ def test_a_set_that_names_its_body_network_wants_that_one(tmp_path):
     folder = save_set(tmp_path, config=SEEING)
     assert load_editor(folder / "dit.safetensors").sight.body is None
     dit = load_part(folder / "dit.safetensors", "dit")
-    save_part(folder / "dit.safetensors", "dit", dit.state, dit.config, dit.set_hash, dit.locator_sha256, "0" * 64)
+    save_part(folder / "dit.safetensors", "dit", dit.state, dit.config, dit.set_id, dit.locator_sha256, "0" * 64)
     with pytest.raises(FileNotFoundError, match="body.safetensors is missing"):
         load_editor(folder / "dit.safetensors")
     save_body_net(drawn_net(), folder / "body.safetensors")

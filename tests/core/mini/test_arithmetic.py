@@ -235,9 +235,9 @@ def test_a_mask_of_another_photo_is_refused(field):
 # sets and emptiness
 
 
-def extracted(set_hash: str) -> Operation:
+def extracted(set_id: str) -> Operation:
     zeros = torch.zeros(1, 2, 4, 4)
-    return Operation(tokens=torch.zeros(1, 1, 1), motion=zeros, shape=zeros, atoms=zeros[:, None], set_hash=set_hash)
+    return Operation(tokens=torch.zeros(1, 1, 1), motion=zeros, shape=zeros, atoms=zeros[:, None], set_id=set_id)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_operations_of_different_sets_are_refused(make):
     several: list[AnyOperation] = [extracted("aaa"), Scaled(of=extracted("bbb"), factor=0.5)]
     with pytest.raises(ValueError, match=r"different sets \(aaa, bbb\): extract them all with one set"):
         make(several)
-    assert make([extracted("aaa"), MOUTH]).set_hash == "aaa"
+    assert make([extracted("aaa"), MOUTH]).set_id == "aaa"
     with pytest.raises(ValueError, match="connect one or more"):
         make([])
 

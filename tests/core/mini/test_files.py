@@ -40,7 +40,7 @@ def test_a_part_comes_back_in_half_precision_with_its_settings_and_set(tmp_path)
     state = {k: torch.randn(v.shape, generator=seeded()) for k, v in Connector(TINY.connector).state_dict().items()}
     save_part(tmp_path / "c.safetensors", "connector", state, TINY, "abc", "def")
     part = load_part(tmp_path / "c.safetensors", "connector")
-    assert (part.config, part.set_hash, part.locator_sha256) == (TINY, "abc", "def")
+    assert (part.config, part.set_id, part.locator_sha256) == (TINY, "abc", "def")
     assert all(torch.equal(value, state[name].half().float()) for name, value in part.state.items())
     assert part.state.keys() == state.keys()
 
@@ -143,7 +143,7 @@ def test_tensors_that_do_not_fit_are_named_never_skipped(folder, change, message
 
 @pytest.mark.parametrize("part", ["mae", "rformer", "lora", "dit", "connector"])
 def test_a_set_mixed_of_two_runs_is_refused(folder, tmp_path, part):
-    other = save_set(tmp_path / "other", set_hash="fedcba987654")
+    other = save_set(tmp_path / "other", set_id="fedcba987654")
     shutil.copyfile(other / f"{part}.safetensors", folder / f"{part}.safetensors")
     with pytest.raises(ValueError, match="different sets.*(0123456789ab.*fedcba987654|fedcba987654.*0123456789ab)"):
         MirrorPPR.from_folder(folder)

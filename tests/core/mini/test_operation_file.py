@@ -36,7 +36,7 @@ def extracted(*, seed: int = 0, body: bool = False) -> Operation:
         motion=drawn(1, 2, N, N),
         shape=drawn(1, 2, N, N),
         atoms=drawn(1, 3, 2, N, N),
-        set_hash="0123456789ab",
+        set_id="0123456789ab",
         largest_px=6.5,
         notes=("one note",),
         body=BodyMotion(motion=motion, skeleton=skeleton) if body else None,

@@ -275,7 +275,7 @@ def test_a_query_that_is_no_photo_is_refused(model, operation, query, message):
 
 def test_an_operation_of_another_set_is_refused(model, operation):
     with pytest.raises(ValueError, match="extracted by set fedcba987654 but this model is set 0123456789ab"):
-        model.retouch(hopper(), replace(operation, set_hash="fedcba987654"))
+        model.retouch(hopper(), replace(operation, set_id="fedcba987654"))
 
 
 @pytest.mark.parametrize("strength", [2.1, -3.0, float("nan"), float("inf")])

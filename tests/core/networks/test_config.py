@@ -14,7 +14,7 @@ from mirrorppr_core.networks.config import (
     MAEConfig,
     ModelConfig,
     RFormerConfig,
-    set_hash,
+    set_id_of,
 )
 
 
@@ -68,6 +68,6 @@ def test_impossible_settings_are_refused_with_the_reason(impossible, message):
 
 
 def test_a_set_is_named_by_its_settings_and_its_run():
-    assert set_hash(TINY, "run") == set_hash(TINY, "run")
-    names = {set_hash(TINY, "run"), set_hash(TINY, "another"), set_hash(ModelConfig(), "run")}
+    assert set_id_of(TINY, "run") == set_id_of(TINY, "run")
+    names = {set_id_of(TINY, "run"), set_id_of(TINY, "another"), set_id_of(ModelConfig(), "run")}
     assert len(names) == 3 and all(len(name) == 12 for name in names)

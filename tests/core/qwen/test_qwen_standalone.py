@@ -356,7 +356,7 @@ def test_a_photo_of_any_size_comes_back_at_its_size(engine, operation, query):
 def test_an_album_is_its_photos_one_by_one_and_shares_the_models_work(engine, operation, query, files):
     other, seen = textured(256, 288, seed=5), []
     handle = engine.components.text_encoder.model.register_forward_hook(lambda *_: seen.append(1))
-    album = list(engine.retouch_album([query, other], operation, FEW))
+    album = list(engine.generate([query, other], operation, FEW))
     handle.remove()
     assert len(seen) == 2
     for photo, result in zip((query, other), album, strict=True):
@@ -365,7 +365,7 @@ def test_an_album_is_its_photos_one_by_one_and_shares_the_models_work(engine, op
 
 def test_the_transformer_is_as_it_was_after_an_album_that_was_broken_off(engine, operation, query):
     names = list(engine.components.transformer.state_dict())
-    album = engine.retouch_album([query, query], operation, FEW)
+    album = engine.generate([query, query], operation, FEW)
     next(album)
     album.close()
     assert list(engine.components.transformer.state_dict()) == names
@@ -408,4 +408,4 @@ def test_impossible_settings_are_refused_with_advice(wrong, advice):
 
 def test_a_query_that_is_none_is_refused_by_its_number(engine, operation, query):
     with pytest.raises(ValueError, match="query 2 is 40x40"):
-        list(engine.retouch_album([query, torch.zeros(1, 3, 40, 40)], operation, FEW))
+        list(engine.generate([query, torch.zeros(1, 3, 40, 40)], operation, FEW))

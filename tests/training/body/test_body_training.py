@@ -224,7 +224,7 @@ def test_a_run_with_a_body_exports_it_and_the_set_insists_on_it(tmp_path):
     own = export(tmp_path, LOCATOR, with_body, TINY)
     (tmp_path / "body.safetensors").unlink()
     assert export(tmp_path, LOCATOR, without, TINY) != own and not (without / "body.safetensors").exists()
-    assert MirrorPPR.from_folder(with_body).editor.set_hash == own
+    assert MirrorPPR.from_folder(with_body).editor.set_id == own
     (with_body / "body.safetensors").write_bytes((bundled_set() / "body.safetensors").read_bytes())
     with pytest.raises(ValueError, match="body"):
         MirrorPPR.from_folder(with_body)

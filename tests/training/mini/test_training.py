@@ -211,10 +211,10 @@ def finished(tmp_path_factory):
 
 
 def test_all_stages_end_in_a_matched_set_that_loads(finished, tmp_path):
-    hash_ = export(finished, LOCATOR, tmp_path / "set", TINY)
+    set_id = export(finished, LOCATOR, tmp_path / "set", TINY)
     model = MirrorPPR.from_folder(tmp_path / "set")
-    assert model.editor.set_hash == hash_ and model.editor.config == TINY
-    assert export(finished, LOCATOR, tmp_path / "again", TINY) == hash_
+    assert model.editor.set_id == set_id and model.editor.config == TINY
+    assert export(finished, LOCATOR, tmp_path / "again", TINY) == set_id
 
 
 @torch.no_grad()

@@ -115,13 +115,13 @@ def test_every_file_names_its_set_and_the_run_it_came_from(sets, run, mae, tmp_p
     folder = sets["exported"].folder
     for slot in ("rformer", "connector", "lora"):
         with safe_open(str(folder / SLOTS[slot]), framework="pt") as file:
-            assert file.metadata()[SET_KEY] == sets["exported"].set_hash
+            assert file.metadata()[SET_KEY] == sets["exported"].set_id
             assert file.metadata()[HASH_KEY] == CONFIG.config_hash
     other = load_file(str(run / "joint.safetensors"))
     other["connector.proj.0.bias"] += 1
     save_file(other, str(tmp_path / "joint.safetensors"))
     again = export(tmp_path / "joint.safetensors", CONFIG, mae=mae, out=tmp_path, dtype=torch.float32)
-    assert again.set_hash != sets["exported"].set_hash
+    assert again.set_id != sets["exported"].set_id
 
 
 def test_the_same_run_exports_to_the_same_bytes(sets, run, mae, tmp_path):
