@@ -29,17 +29,10 @@ from mirrorppr_core.operations.llw import apply_llw
 from mirrorppr_core.operations.sliders import Sliders
 
 from .data.picture_files import read_picture
-from .evaluation.benchmark_cases import (
-    BenchmarkConfig,
-    Case,
-    Person,
-    build_case,
-    edited_region,
-    list_cases,
-    load_people,
-)
+from .evaluation.benchmark_cases import BenchmarkConfig, Case, Person, build_case, list_cases, load_people
 from .evaluation.benchmark_report import MINI
 from .evaluation.disturbances import Disturbance
+from .evaluation.known_truth import edited_region
 from .evaluation.metrics import relative_epe
 from .evaluation.retouchers import first_cases, load_model, try_extract, try_retouch
 from .program import Parser, run
@@ -48,9 +41,9 @@ _WITHIN = 15.0  # points of strength that count as right
 _JPEG = Disturbance(name="JPEG", jpeg=80)
 
 
-def explained(model: MirrorPPR, case: Case, portraits: Path, config: BenchmarkConfig) -> dict[str, Any]:
+def explained(model: MirrorPPR, case: Case, portraits: Path) -> dict[str, Any]:
     """What is named of a case, and whether it is what was made."""
-    pictures = build_case(case, portraits, config)
+    pictures = build_case(case, portraits)
     operation, refused = try_extract(model, pictures.exemplar_before, pictures.exemplar_after)
     made = dict(case.steps)
     if operation is None:
@@ -64,12 +57,12 @@ def explained(model: MirrorPPR, case: Case, portraits: Path, config: BenchmarkCo
 
 
 def averaged(
-    model: MirrorPPR, case: Case, people: list[Person], portraits: Path, config: BenchmarkConfig, num_pairs: int
+    model: MirrorPPR, case: Case, people: list[Person], portraits: Path, num_pairs: int
 ) -> dict[str, Any] | None:
     """relEPE of one pair and of the mean field of several. None where too few of the pairs can be read."""
     query = read_picture(portraits / case.query.file)
     truth = apply_llw(query, case.query.mesh, case.steps).displacement
-    region, fields = edited_region(truth, config), []
+    region, fields = edited_region(truth), []
     start = people.index(case.exemplar)
     for person in [*people[start:], *people[:start]]:
         if person.identity == case.query.identity or len(fields) == num_pairs:
@@ -88,14 +81,14 @@ def averaged(
     return {"made": dict(case.steps), "single": sum(single) / num_pairs, "together": together}
 
 
-def from_sliders(model: MirrorPPR, case: Case, portraits: Path, config: BenchmarkConfig) -> dict[str, Any] | None:
+def from_sliders(model: MirrorPPR, case: Case, portraits: Path) -> dict[str, Any] | None:
     """relEPE of the sliders set to what was made. None where no face is found."""
     query = read_picture(portraits / case.query.file)
     truth = apply_llw(query, case.query.mesh, case.steps).displacement
     result, _, refused = try_retouch(model, query, Sliders.of(dict(case.steps)), MINI)
     if result is None:
         return {"made": dict(case.steps), "refused": refused}
-    error = float(relative_epe(result.field.dense(), truth, edited_region(truth, config)))
+    error = float(relative_epe(result.field.dense(), truth, edited_region(truth)))
     return {"made": dict(case.steps), "relative_epe": error}
 
 
@@ -160,11 +153,11 @@ def _work(options: argparse.Namespace) -> None:
     rows = []
     for number, case in enumerate(cases, start=1):
         if options.measure == "explain":
-            row = explained(model, case, options.portraits, config)
+            row = explained(model, case, options.portraits)
         elif options.measure == "average":
-            row = averaged(model, case, people, options.portraits, config, options.pairs)
+            row = averaged(model, case, people, options.portraits, options.pairs)
         else:
-            row = from_sliders(model, case, options.portraits, config)
+            row = from_sliders(model, case, options.portraits)
         print(f"{number}/{len(cases)} {json.dumps(row)}", file=sys.stderr, flush=True)
         rows += [row] if row is not None else []
     if not rows:

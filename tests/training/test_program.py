@@ -25,6 +25,7 @@ MISTAKES = {
     "export": "--run nowhere --out out",
     "find_landmarks": "--portraits nowhere --out landmarks.npz",
     "make_cases": "--portraits nowhere --out out",
+    "operation_benchmark": "explain --portraits nowhere",
     "pack": "--portraits nowhere --out out",
     "qwen_cache": "--config tiny",
     "qwen_export": "--run nowhere --mae nowhere.safetensors --out out",

@@ -24,7 +24,7 @@ from torch import Tensor
 from mirrorppr_core.geometry.displacement import pixel_grid, resize_displacement, sample
 from mirrorppr_core.motion.estimate import LUMA
 
-from .benchmark_cases import to_eight_bits
+from .known_truth import to_eight_bits
 
 
 @dataclass(frozen=True, kw_only=True)
