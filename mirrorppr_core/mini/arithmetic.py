@@ -55,7 +55,7 @@ class Law:
     @property
     def notes(self) -> tuple[str, ...]:
         """Of all its operations, each once."""
-        return tuple(dict.fromkeys(note for one in leaves(self) for note in getattr(one, "notes", ())))
+        return tuple(dict.fromkeys(note for one in leaves(self) for note in one.notes))
 
 
 @dataclass(frozen=True, kw_only=True)

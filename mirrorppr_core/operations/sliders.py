@@ -61,6 +61,11 @@ class Sliders:
 
     amounts: tuple[Amount, ...]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Nothing was measured, so there is nothing to say of it; an Operation may have something."""
+        return ()
+
     @classmethod
     def of(cls, percents: Mapping[str, float]) -> Sliders:
         """From percentages by slider name. Raises ValueError for unknown names and percentages beyond 100."""
