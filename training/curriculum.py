@@ -1,7 +1,7 @@
 """The curriculum as data: what each stage trains, from what, for how long and how fast.
 
     0a encoder    0b geometry, backbone    I extractor    II joint on simulated, then also on professional operations
-    body          beside them, for mini-pro: the network that finds the joints
+    body          beside them, for mini-pro: the network that finds the joints, on renders and then on real pictures
 
 Stages run in the order of their tuple; each starts from the results that `starts` names. A preset (presets.py) is such
 a tuple with its data and model. A step is a pure function of (seed, step, part), so a run can be stopped and resumed
@@ -41,10 +41,17 @@ MINI_FACE = (
     ),
 )  # fmt: skip
 
-# Where shoulders, arms and hips are, so that retouches of bodies can be carried. It starts from nothing.
-BODY = Stage(
-    name="body", module="body", trains="body network", steps=3000, batch=32, learning_rate=2e-3, weight_decay=0.05,
-    clip=5.0,
+# Where the joints of bodies are, so that retouches of bodies can be carried. First mostly renders, at a coarse size;
+# then mostly real pictures, of which there are few, at the size of use.
+BODY = (
+    Stage(
+        name="body", module="body", trains="pose network", steps=5000, batch=32, learning_rate=2e-3, weight_decay=0.05,
+        clip=5.0, samples={"real_share": 0.4, "side_px": 128},
+    ),
+    Stage(
+        name="body-real", module="body", trains="pose network", steps=2400, batch=32, learning_rate=1.5e-3,
+        weight_decay=0.05, clip=5.0, samples={"real_share": 0.7, "hard": 0.4}, starts={"body": "body"},
+    ),
 )  # fmt: skip
 
 # The same with three times as much of joint-pro, mostly on professional operations, and with the body.
@@ -53,7 +60,7 @@ MINI_PRO = (
         replace(stage, steps=3 * stage.steps, data="professional") if stage.name == "joint-pro" else stage
         for stage in MINI_FACE
     ),
-    BODY,
+    *BODY,
 )
 
 

@@ -1,65 +1,79 @@
-"""How far off the joints of a body network are, on portraits of split `eval`.
+"""How well the pose network finds joints, on pictures of split `eval`: renders apart from real ones.
 
-    python -m training.evaluate_body --portraits DIR [--weights body.safetensors]
+    python -m training.evaluate_body --portraits DIR [--weights body.safetensors] [--most N]
 
-Joint by joint: the distance from MediaPipe's pose in eye distances and in per cent of the shoulder width, and how many
-joints are missed or invented. The network is the bundled one unless --weights names another: that of a set, or the
-result of the stage `body` after training.export.
+Prints, for every kind of picture: the share of the joints found within a tenth of the torso, the median shoulder error
+as a share of the shoulder width, how far `told` can be believed; then the time for one photo and the size of the file.
+The network is the bundled one unless --weights names another: that of a set, or the result of the body stages after
+training.export.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from mirrorppr_core.bodies.joints import LEAST_SEEN, load_body_net, told_joints
-from mirrorppr_core.bodies.network import HALF_SIDE, JOINTS, BodyNet
+from mirrorppr_core.bodies.pose import find_pose, load_pose_net
 from mirrorppr_core.faces.locator import Locator
 from mirrorppr_core.mini.files import bundled_set
 
-from .body.data import BodyPhoto, load_body_photos, plain_batch
+from .body.data import PosePhoto, load_photos
+from .body.scores import PoseScore, median_seconds, report, score
+from .data.body_labels import GROUPS
 from .program import Parser, run
 
-_AT_ONCE = 16
+_GROUPS = tuple(group for group in GROUPS if group != "portrait")  # close-ups show no bodies
+_TIMED_PX = (1500, 1000)  # height and width of the photo whose time is told
 
 
-@torch.no_grad()
-def evaluate(net: BodyNet, photos: list[BodyPhoto]) -> list[str]:
-    """One line for each joint that the photos tell."""
-    crops = plain_batch(photos)
-    answer = torch.cat([told_joints(net, part) for part in crops.pixels.split(_AT_ONCE)])  # (B, J, 3)
-    distance = (answer[..., :2] - crops.places).norm(dim=-1) * HALF_SIDE
-    shoulders = ((crops.places[:, 0] - crops.places[:, 1]).norm(dim=-1) * HALF_SIDE)[:, None].clamp_min(1.0)
-    lines = []
-    for j, name in enumerate(JOINTS):
-        is_told, claimed = crops.told[:, j] > 0, answer[:, j, 2] >= LEAST_SEEN[j]
-        if is_told.any():
-            off, share = distance[is_told, j], (distance / shoulders)[is_told, j]
-            missed, invented = int((is_told & ~claimed).sum()), int((~is_told & claimed).sum())
-            lines.append(
-                f"{name}: {int(is_told.sum())} told, error mean {float(off.mean()):.2f} median "
-                f"{float(off.median()):.2f} eye distances ({float(share.median()):.1%} of the shoulders), "
-                f"missed {missed}, invented {invented}"
-            )
-    return lines
+def evaluate(weights: Path, photos: list[PosePhoto]) -> tuple[list[PoseScore], float]:
+    """The score of each photo, and seconds for one large photo with a face."""
+    finder = functools.partial(find_pose, load_pose_net(weights))
+    locator = Locator.from_file(bundled_set() / "locator.safetensors")
+    scores, timed = [], None
+    for photo in photos:
+        image = photo.pixels[None].float() / 255
+        faces = locator.find(image)
+        scores.append(score(photo, finder, faces))
+        if timed is None and faces:
+            timed = image, faces[0]
+    if timed is None:
+        return scores, float("nan")
+    large = torch.nn.functional.interpolate(timed[0], _TIMED_PX, mode="bilinear")
+    return scores, median_seconds(finder, large, None)
+
+
+def spread_out(photos: list[PosePhoto], most: int) -> list[PosePhoto]:
+    """At most so many of each group, evenly from all of them; 0 for all."""
+    chosen = []
+    for group in _GROUPS:
+        own = [photo for photo in photos if photo.group == group]
+        step = max(1, len(own) / most) if most else 1
+        chosen += [own[int(i * step)] for i in range(int(len(own) / step))]
+    return chosen
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status."""
     parser = Parser("evaluate_body", __doc__)
-    parser.add_argument("--portraits", type=Path, required=True, help="folder of portraits.csv and landmarks.npz")
+    parser.add_argument("--portraits", type=Path, required=True, help="folder of portraits.csv and bodies/")
     parser.add_argument("--weights", type=Path, default=bundled_set() / "body.safetensors")
+    parser.add_argument("--most", type=int, default=0, help="pictures of each kind at most; 0: all")
     return run(parser, _work, arguments)
 
 
 def _work(options: argparse.Namespace) -> None:
-    net = load_body_net(options.weights)
-    mean_face = Locator.from_file(bundled_set() / "locator.safetensors").mean_face
-    print("\n".join(evaluate(net, load_body_photos(options.portraits, None, mean_face, split="eval"))))
+    photos = spread_out(load_photos(options.portraits, split="eval", groups=_GROUPS), options.most)
+    scores, seconds = evaluate(options.weights, photos)
+    print("\n".join(report(scores)))
+    threads = torch.get_num_threads()
+    print(f"\n{seconds:.3f} s for a photo of {_TIMED_PX[1]} x {_TIMED_PX[0]}, {threads} thread(s), the face known")
+    print(f"{options.weights.stat().st_size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python -m training.export --run RUN --locator FILE --out mirrorppr_core/weights/mini
 
-The body network is the result of the run's stage `body` (mini-pro), or the file that --body names; a run with neither
+The body network is the result of the run's stages `body` (mini-pro), or the file that --body names; a run with neither
 makes a set that carries retouches of faces only.
 Every file gets the same set hash, made from the configuration and the trained numbers themselves, so two runs can
 never be taken for each other.
@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mirrorppr_core.bodies.joints import load_body_net
+from mirrorppr_core.bodies.pose import load_pose_net
 from mirrorppr_core.mini.files import bundled_set, file_sha256, load_connector, load_editor, load_extractor, save_part
 from mirrorppr_core.networks.config import ModelConfig, set_id_of
 
@@ -36,6 +36,7 @@ _SOURCES = {  # part -> (stages that trained it, later ones replace earlier ones
     "connector": (("joint-pro",), "connector."),
     "lora": (("joint-pro",), "field_dit."),
 }
+_BODY_STAGES = ("body", "body-real")  # later ones replace earlier ones
 
 
 def export(run: Path, locator: Path, out: Path, config: ModelConfig, body: Path | None = None) -> str:
@@ -48,11 +49,11 @@ def export(run: Path, locator: Path, out: Path, config: ModelConfig, body: Path 
 
 
 def _own_body(run: Path, scratch: Path) -> Path | None:
-    trained = run / "body.safetensors"
-    if not trained.exists():
+    trained = [run / f"{name}.safetensors" for name in _BODY_STAGES if (run / f"{name}.safetensors").exists()]
+    if not trained:
         return None
-    save_trained(load_file(str(trained)), scratch / trained.name)
-    return scratch / trained.name
+    save_trained(load_file(str(trained[-1])), scratch / "body.safetensors")
+    return scratch / "body.safetensors"
 
 
 def _export(run: Path, locator: Path, out: Path, config: ModelConfig, body: Path | None) -> str:
@@ -78,7 +79,7 @@ def _export(run: Path, locator: Path, out: Path, config: ModelConfig, body: Path
     load_connector(out / "connector.safetensors")
     load_editor(out / "dit.safetensors")
     if body:
-        load_body_net(out / "body.safetensors")
+        load_pose_net(out / "body.safetensors")
     return set_id
 
 

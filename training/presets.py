@@ -2,7 +2,7 @@
 
     tiny        all of Mini's stages on drawn faces and bodies, in seconds: tests and rehearsals
     mini-face   the bundled Mini but for bodies: LLW and professional operations of the face
-    mini-pro    face and body: the same, joint-pro longer and mostly on professional operations, and the stage body
+    mini-pro    face and body: the same, joint-pro longer and mostly on professional operations, and the body stages
     qwen-face, qwen-pro    the paper's stages on Qwen-Image-Edit with LoRA
 
 A preset is a function that returns a frozen Preset. `--set stages.joint.steps=500` and a YAML file with `base: NAME`
@@ -46,7 +46,7 @@ def tiny() -> Preset:
     return Preset(
         name="tiny",
         engine="mini",
-        stages=shortened((*MINI_FACE, BODY), steps=6, batch=4, learning_rate=3e-3),
+        stages=shortened((*MINI_FACE, *BODY), steps=6, batch=4, learning_rate=3e-3),
         data=MiniData(drawn=48, held_out=0.15, samples=SampleConfig(eye_distance_cells=8.0)),
         model=model,
         loop=LoopConfig(log_steps=1, validate_steps=3, validation_batches=1, sheet_steps=6, save_steps=2, reporters=()),

@@ -175,7 +175,7 @@ def _square(centre: Tensor, half: Tensor, turn: float = 0.0) -> Similarity:
 
 def save_pose_net(network: PoseNet, path: str | Path) -> None:
     weights = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in network.state_dict().items()}
-    save_file(weights, str(path), metadata={"format": "mirrorppr", "part": "body"})
+    save_file(weights, str(path), metadata={"format": "mirrorppr", "part": "body", "network": "pose"})
 
 
 def load_pose_net(path: str | Path) -> PoseNet:

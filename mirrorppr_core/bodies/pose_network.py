@@ -1,6 +1,6 @@
 """The pose network: where a person's joints are in a square of a photo, and which of them can be told.
 
-    192 px square of the photo -> one heat map per joint at 4 px -> mean position
+    160 px square of the photo -> one heat map per joint at 4 px -> mean position
 
 Three channels are the colours. The fourth says where the photo is, so that nothing is read into its border. The fifth
 is a soft spot on the face that was found: it tells which of several people is meant and how large a person is; where
@@ -9,9 +9,9 @@ regression, arXiv:1711.08229). Convolutions are dense 3 x 3: on a CPU they train
 
 Whether a joint can be told is read where its heat map looks, and from the square as a whole.
 
-Nothing in it depends on the square's size: the first part of training looks at 128 px, which is twice as fast.
+Nothing in it depends on the square's size: the first part of training looks at 128 px, which is faster.
 
-Shapes: B batch, J = 17 joints, S = 192 pixels (a multiple of 32), n = S / 4 cells a side. Right and
+Shapes: B batch, J = 17 joints, S = 160 pixels (a multiple of 32), n = S / 4 cells a side. Right and
 left are the person's own.
 """
 
@@ -32,7 +32,7 @@ JOINTS = (
 )  # fmt: skip
 MEDIAPIPE_POSE = (0, 5, 2, 8, 7, 12, 11, 14, 13, 16, 15, 24, 23, 26, 25, 28, 27)  # the same among MediaPipe Pose's 33
 MIRROR_JOINTS = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
-CROP_PX = 192
+CROP_PX = 160
 STRIDE = 4  # pixels a cell
 FACE_SPREAD = 0.5  # of the soft spot on the face, in face sizes
 _WIDTHS = (32, 80, 144, 176)  # channels at 4, 8, 16 and 32 px

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..bodies.network import BodyNet
+from ..bodies.pose_network import PoseNet
 from ..bodies.transfer import BodySight
 from ..faces.choice import locate
 from ..faces.locator import Face, Locator
@@ -31,7 +32,7 @@ class Sight:
     locator: Locator
     view: CanonicalView
     mae: MAEEncoder
-    body: BodyNet | None  # without it only the face's part of a retouch is read and applied
+    body: BodyNet | PoseNet | None  # without it only the face's part of a retouch is read and applied
     locator_sha256: str
     body_sha256: str = ""
 

@@ -1,81 +1,134 @@
-"""The body network as a stage of the curriculum: crops of portraits with known joints -> where the joints are.
+"""The pose network as a stage of the curriculum: squares of photos with known joints -> where the joints are.
 
     loss = distance of the joints, as such and under the error that the network itself foretells (Laplace)
            + cross-entropies of the heat maps and of which joints can be told
+
+Two rows of the curriculum use it: the first learns mostly from renders, the second mostly from real pictures, of which
+there are few (`real_share`), and at a finer size (`side_px`). Held-out numbers are of real pictures alone.
 
 Batch norm has two faces: while training it uses each batch's own statistics, in use it needs fixed ones. Those are not
 collected on the way, where they would lag behind the weights, depend on the number of processes and be part of every
 checkpoint: they are measured with the weights at hand, over a few training batches, whenever the module is asked to
 evaluate. So they follow from the weights alone, and the averaged weights get their own.
 
-Joint errors are in eye distances of the mean face. Shapes: B batch, J joints.
+Distances in the loss are in tenths of half the square. Shapes: B batch, J joints.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mirrorppr_core.bodies.joints import save_body_net
-from mirrorppr_core.bodies.network import CROP_PX, HALF_SIDE, BodyNet
+from mirrorppr_core.bodies.pose import save_pose_net
+from mirrorppr_core.bodies.pose_network import CROP_PX, JOINTS, STRIDE, PoseNet, cells
 
 from ..data.order import seed_of
 from ..runs.batches import to_device
-from .data import BodyBatch, BodyPhoto, plain_batch, sampled_batch
+from .crops import PoseBatch, plain_batch, sampled_batch
+from .data import PosePhoto
+from .trust import measured_trust
 
 CALIBRATION_BATCHES, CALIBRATION_SIZE = 8, 32
-_HEAT_WIDTH = 0.04  # of the wanted heat map, in the crop's frame: a third of an eye distance
+UNIT = 10.0  # distances of half the square
+_HEAT_WIDTH = 0.04  # of the wanted heat map, in the square's frame: about a cell
+REAL = {"photo": 0.46, "painting": 0.14, "body": 0.24, "portrait": 0.16}  # shares among the real pictures ...
+RENDERED = {"render": 0.85, "figure": 0.15}  # ... and among the others
+_BODY = slice(5, len(JOINTS))  # joints below the face
 _DOT_PX = 2
 
 
 class Batches(Protocol):
-    def batch(self, step: int, size: int, part: int, parts: int) -> BodyBatch: ...
+    def batch(self, step: int, size: int, part: int, parts: int) -> PoseBatch: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoseSettings:
+    """What differs between the rows of the curriculum."""
+
+    real_share: float = 0.4  # of the drawn squares, where there are pictures of both kinds
+    side_px: int = CROP_PX  # of the squares
+    hard: float = 1.0  # how far the squares are harder than use, see crops.sampled_batch
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.real_share <= 1 or not 0 <= self.hard <= 1 or self.side_px < 64 or self.side_px % 32:
+            raise ValueError(
+                f"real_share={self.real_share}, hard={self.hard}, side_px={self.side_px}: need shares from 0 to "
+                f"1 and a multiple of 32 from 64; {CROP_PX} is what the network sees in use"
+            )
 
 
 @dataclass(frozen=True)
-class BodySource:
-    """Augmented crops for training: row r of a step's batch is a function of (seed, step, r)."""
+class PoseSource:
+    """Augmented squares for training: row r of a step's batch is a function of (seed, step, r)."""
 
-    photos: tuple[BodyPhoto, ...]
+    photos: tuple[PosePhoto, ...]
     seed: int
+    settings: PoseSettings
 
-    def batch(self, step: int, size: int, part: int, parts: int) -> BodyBatch:
+    @cached_property
+    def groups(self) -> tuple[tuple[list[PosePhoto], ...], np.ndarray]:
+        """The pictures of each group that there is, and how often each is drawn."""
+        there = {name: [photo for photo in self.photos if photo.group == name] for name in (*REAL, *RENDERED)}
+        chances = {}
+        for share, kinds in ((self.settings.real_share, REAL), (1 - self.settings.real_share, RENDERED)):
+            known = {name: part for name, part in kinds.items() if there[name]}
+            chances |= {name: share * part / sum(known.values()) for name, part in known.items()}
+        odds = np.array(list(chances.values()))
+        return tuple(there[name] for name in chances), odds / odds.sum()
+
+    def batch(self, step: int, size: int, part: int, parts: int) -> PoseBatch:
         rows = range(part * size // parts, (part + 1) * size // parts)
-        return sampled_batch(self.photos, [seed_of("body", self.seed, step, row) for row in rows])
+        seeds = [seed_of("body", self.seed, step, row) for row in rows]
+        return sampled_batch(
+            [self.drawn(seed) for seed in seeds], self.photos, seeds, self.settings.side_px, self.settings.hard
+        )
+
+    def drawn(self, seed: int) -> PosePhoto:
+        rng = np.random.default_rng([seed, 1])
+        groups, chances = self.groups
+        photos = groups[int(rng.choice(len(groups), p=chances))]
+        return photos[int(rng.integers(len(photos)))]
 
 
 @dataclass(frozen=True)
-class PlainBodySource:
-    """Held-out photos as they are at use, one after the other and round again."""
+class PlainPoseSource:
+    """Held-out photos in their tight squares, one after the other and round again."""
 
-    photos: tuple[BodyPhoto, ...]
+    photos: tuple[PosePhoto, ...]
+    side_px: int = CROP_PX
 
-    def batch(self, step: int, size: int, part: int, parts: int) -> BodyBatch:
+    def batch(self, step: int, size: int, part: int, parts: int) -> PoseBatch:
         rows = range(step * size + part * size // parts, step * size + (part + 1) * size // parts)
-        return plain_batch([self.photos[row % len(self.photos)] for row in rows])
+        return plain_batch([self.photos[row % len(self.photos)] for row in rows], self.side_px)
 
 
-class BodyStage(nn.Module):
-    """calibration: where the statistics of batch norm are measured, training crops of the training photos."""
+class PoseStage(nn.Module):
+    """calibration: where the statistics of batch norm are measured, training squares of the training photos.
 
-    def __init__(self, usual_places: Tensor, calibration: Batches, *, batches: int):
+    judged_by: photos of other people, on which the result learns how far to trust itself (trust.py).
+    """
+
+    def __init__(self, usual_places: Tensor, calibration: Batches, judged_by: Sequence[PosePhoto], *, batches: int):
         super().__init__()
-        self.body = BodyNet()
+        self.body = PoseNet().to(memory_format=torch.channels_last)  # a quarter faster on a CPU
         self.body.start_at(usual_places)
-        self._calibration, self._batches = calibration, batches
+        self._calibration, self._judged_by, self._batches = calibration, judged_by, batches
 
-    def forward(self, batch: BodyBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    def forward(self, batch: PoseBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Nothing is drawn here: augmentations belong to the data."""
-        loss, distance = body_loss(self.body, batch)
+        loss, distance = pose_loss(self.body, batch)
         return loss, {"joint_error": float(distance)}
 
-    def train(self, mode: bool = True) -> BodyStage:
+    def train(self, mode: bool = True) -> PoseStage:
         if not mode and self.training:
             self.calibrate()
         return super().train(mode)
@@ -90,99 +143,94 @@ class BodyStage(nn.Module):
             norm.momentum = None  # all batches count alike
         for step in range(self._batches):
             batch = self._calibration.batch(step, CALIBRATION_SIZE, 0, 1)
-            self.body(to_device(batch, self.body.cells.device).pixels)
+            self.body(to_device(batch, self.body.prior.device).pixels)
         for norm, momentum in zip(norms, usual, strict=True):
             norm.momentum = momentum
 
     def statistics(self) -> dict[str, Tensor]:
         """What the weights alone do not tell: see StageParts.completion."""
         self.train().eval()
+        self.body.trust.copy_(measured_trust(self.body, self._judged_by))
         return {name: value.detach().clone() for name, value in self.named_buffers() if name in self.state_dict()}
 
 
-class BodyExaminer:
-    """See held_out.Examiner. The error is in the loss's own numbers; sheets show the joints."""
+class PoseExaminer:
+    """See held_out.Examiner: share of the joints below the face within a tenth of the torso; sheets show the joints."""
 
-    def numbers(self, module: BodyStage, batch: BodyBatch, generator: torch.Generator) -> dict[str, float]:
-        return {}
+    def numbers(self, module: PoseStage, batch: PoseBatch, generator: torch.Generator) -> dict[str, float]:
+        places = module.body(batch.pixels).places
+        near = ((places - batch.places).norm(dim=-1) < 0.1 * batch.torso[:, None])[:, _BODY].float()
+        asked = ((batch.weight == 1) & (batch.told == 1) & (batch.sure == 1))[:, _BODY].float()
+        return {"pck": float((near * asked).sum() / asked.sum().clamp_min(1))}
 
-    def pictures(self, module: BodyStage, batch: BodyBatch, generator: torch.Generator) -> dict[str, Tensor]:
-        pixels, found = batch.pixels[:, :3], module.body(batch.pixels).places
+    def pictures(self, module: PoseStage, batch: PoseBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        pixels, found = batch.pixels[:, :3], module.body(batch.pixels)
         return {
             "portrait": pixels,
-            "true joints": _dotted(pixels, batch.places, batch.told),
-            "found joints": _dotted(pixels, found, batch.told),
+            "true joints": dotted(pixels, batch.places, batch.told * batch.weight),
+            "found joints": dotted(pixels, found.places, found.seen > 0),
         }
 
-    def sheet_numbers(self, batch: BodyBatch, columns: dict[str, Tensor]) -> dict[str, float]:
+    def sheet_numbers(self, batch: PoseBatch, columns: dict[str, Tensor]) -> dict[str, float]:
         return {}
 
 
-def body_loss(net: BodyNet, batch: BodyBatch) -> tuple[Tensor, Tensor]:
-    """What is minimised, and the mean distance of the told joints in eye distances."""
-    answers = net(batch.pixels)
-    distance = (answers.places - batch.places).square().sum(-1).add(1e-8).sqrt() * HALF_SIDE  # (B, J)
-    count = batch.told.sum().clamp_min(1)
-    place = (batch.told * (distance / answers.spread.exp() + answers.spread)).sum() / count
-    straight = (batch.told * distance).sum() / count  # also what is foretold badly must move
-    away = (net.cells.flatten(0, 1) - batch.places[:, :, None]).square().sum(-1)  # (B, J, n * n)
+def pose_loss(net: PoseNet, batch: PoseBatch) -> tuple[Tensor, Tensor]:
+    """What is minimised, and the mean distance of the known joints in tenths of half the square."""
+    answers = net(batch.pixels.contiguous(memory_format=torch.channels_last))
+    distance = (answers.places - batch.places).square().sum(-1).add(1e-6).sqrt() * UNIT  # (B, J)
+    count = batch.weight.sum().clamp_min(1)
+    place = (batch.weight * (distance / answers.spread.exp() + answers.spread)).sum() / count
+    straight = (batch.weight * distance).sum() / count  # also what is foretold badly must move
+    away = (
+        (cells(batch.pixels.shape[-1] // STRIDE, answers.heat).flatten(0, 1) - batch.places[:, :, None])
+        .square()
+        .sum(-1)
+    )  # (B, J, n * n)
     wanted = (-away / (2 * _HEAT_WIDTH**2)).softmax(dim=-1)
-    heat = -(batch.told * (wanted * answers.heat).sum(-1)).sum() / count
-    seen = F.binary_cross_entropy_with_logits(answers.seen, batch.told)
-    return 0.5 * place + straight + 0.3 * heat + seen, straight.detach()
+    heat = -(batch.weight * (wanted * answers.heat).sum(-1)).sum() / count
+    seen = F.binary_cross_entropy_with_logits(answers.seen, batch.told, batch.sure)
+    return 0.5 * place + straight + 0.4 * heat + seen, straight.detach()
 
 
-def usual_places(photos: tuple[BodyPhoto, ...]) -> Tensor:
-    """Mean place of each joint where it is told; the middle of the crop for one that never is.  (J, 2)."""
-    crops = plain_batch(photos[:: max(1, len(photos) // 400)])
-    told = crops.told[..., None]
-    return (crops.places * told).sum(0) / told.sum(0).clamp_min(1)
+def usual_places(photos: Sequence[PosePhoto]) -> Tensor:
+    """Mean place of each joint where it is known; the middle of the square for one that never is.  (J, 2)."""
+    squares = plain_batch(photos[:: max(1, len(photos) // 200)], CROP_PX // 2)
+    known = (squares.weight > 0).float()[..., None]
+    return (squares.places * known).sum(0) / known.sum(0).clamp_min(1)
 
 
-def split_photos(
-    photos: list[BodyPhoto], *, held_out: float, seed: int
-) -> tuple[tuple[BodyPhoto, ...], tuple[BodyPhoto, ...]]:
-    """Photos for training, and whole bodies of other people to look at. Raises ValueError where either is empty."""
-    names = sorted({photo.identity for photo in photos if photo.whole})
-    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed)).tolist()
-    held = {names[i] for i in order[: max(1, int(len(names) * held_out))]}
-    training = tuple(photo for photo in photos if photo.identity not in held)
-    shown = tuple(photo for photo in photos if photo.identity in held and photo.whole)
-    if not training or not shown:
-        raise ValueError(
-            f"{len(names)} people with half or whole bodies cannot be divided into training and held-out ones: the "
-            "stage `body` needs at least two. Add portraits under body/, or leave the stage out (preset mini-face)"
-        )
-    return training, shown
+def real_bodies(photos: Sequence[PosePhoto]) -> tuple[PosePhoto, ...]:
+    """Those that show real bodies, more than a face; all of them where there are none."""
+    return tuple(photo for photo in photos if photo.group in ("photo", "painting", "body")) or tuple(photos)
 
 
-def fingerprint(photos: list[BodyPhoto]) -> str:
+def fingerprint(photos: Sequence[PosePhoto]) -> str:
     """Twelve digits that change with the people, their joints or their order."""
     digest = hashlib.sha256()
     for photo in photos:
-        digest.update(f"{photo.identity} {photo.unit} {tuple(photo.pixels.shape)}".encode())
-        digest.update(photo.joints.numpy().tobytes() + photo.told.numpy().tobytes())
+        digest.update(f"{photo.file} {photo.identity} {tuple(photo.pixels.shape)}".encode())
+        for array in (photo.joints, photo.weight, photo.told, photo.unsure):
+            digest.update(array.tobytes())
     return digest.hexdigest()[:12]
+
+
+def dotted(pixels: Tensor, places: Tensor, shown: Tensor) -> Tensor:
+    """The squares with a dot at each shown joint, red for the person's right and green for the left."""
+    marked = pixels.clone()
+    side = pixels.shape[-1]
+    centres = ((places + 1) * side / 2).long().clamp(_DOT_PX, side - 1 - _DOT_PX).tolist()
+    for row, joints in enumerate(centres):
+        for joint, (x, y) in enumerate(joints):
+            if shown[row, joint] > 0:
+                colour = (1.0, 0.0, 0.0) if JOINTS[joint].endswith("_r") else (0.0, 1.0, 0.0)
+                area = marked[row, :, y - _DOT_PX : y + _DOT_PX + 1, x - _DOT_PX : x + _DOT_PX + 1]
+                area.copy_(area.new_tensor(colour).view(3, 1, 1).expand_as(area))
+    return marked
 
 
 def save_trained(state: dict[str, Tensor], path: Path) -> None:
     """The result of a body stage as the network file that a set holds. Strict."""
-    net = BodyNet()
-    net.load_state_dict({name.removeprefix("body."): value for name, value in state.items()})
-    save_body_net(net, path)
-
-
-def _dotted(pixels: Tensor, places: Tensor, told: Tensor) -> Tensor:
-    """The crops with a square at each told joint, red for the person's right and green for the left."""
-    marked = pixels.clone()
-    centres = ((places + 1) * CROP_PX / 2).long().clamp(_DOT_PX, CROP_PX - 1 - _DOT_PX).tolist()
-    for row, joints in enumerate(centres):
-        for joint, (x, y) in enumerate(joints):
-            if told[row, joint]:
-                area = marked[row, :, y - _DOT_PX : y + _DOT_PX + 1, x - _DOT_PX : x + _DOT_PX + 1]
-                area.copy_(
-                    area.new_tensor([1.0, 0.0, 0.0] if joint % 2 == 0 else [0.0, 1.0, 0.0])
-                    .view(3, 1, 1)
-                    .expand_as(area)
-                )
-    return marked
+    network = PoseNet()
+    network.load_state_dict({name.removeprefix("body."): value for name, value in state.items()})
+    save_pose_net(network, path)

