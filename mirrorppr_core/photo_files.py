@@ -18,6 +18,8 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from .file_writing import replacing
+
 _MOST_PIXELS = 100_000_000  # of a picture inside another file
 _READABLE_MODES = {"RGB": "RGB", "RGBA": "RGBA", "L": "RGB", "LA": "RGBA", "P": "RGB", "1": "RGB"}
 
@@ -69,13 +71,9 @@ def prepare_folder(folder: Path) -> None:
 def write_png(path: Path, photo: Photo) -> None:
     """8-bit PNG; an existing file is replaced only by a complete one."""
     array = photo.pixels[0].permute(1, 2, 0).contiguous().numpy()
-    temporary = path.with_name(f".{path.name}.part")
-    try:
+    with replacing(path) as stream:
         # Level 1: portraits hardly shrink further, and a 24-megapixel photo is written in one second, not eight.
-        Image.fromarray(array).save(temporary, format="PNG", compress_level=1, icc_profile=photo.icc_profile)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        Image.fromarray(array).save(stream, format="PNG", compress_level=1, icc_profile=photo.icc_profile)
 
 
 def encode_png(pixels: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from ..mirrorppr_core.albums.journal import Journal
 from ..mirrorppr_core.albums.photos import SUFFIXES, check_apart, find_photos
 from ..mirrorppr_core.albums.run import ON_ERROR, run_album, settings_of
 from ..mirrorppr_core.albums.sheet import FOLDER, draw_album_sheet
+from ..mirrorppr_core.file_writing import replacing
 from ..mirrorppr_core.mini.editor import MAX_STRENGTH, RetouchConfig
 from ..mirrorppr_core.mini.files import check_one_set
 from .sockets import CATEGORY, FACE_NUMBERS, ConnectorSocket, DiTSocket, OperationSocket, pictures_to_image
@@ -108,7 +109,8 @@ class RetouchAlbum(io.ComfyNode):
             bar.update_absolute(step.number)
             comfy.model_management.throw_exception_if_processing_interrupted()
         sheet = draw_album_sheet(rows, out)
-        sheet.save(out / FOLDER / "sheet.png")
+        with replacing(out / FOLDER / "sheet.png") as stream:
+            sheet.save(stream, format="PNG")
         retouched = sum("error" not in row for row in rows)
         return io.NodeOutput(pictures_to_image([sheet]), _report(rows, album.passed_over, name), retouched)
 

@@ -22,6 +22,8 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import nn
 
+from mirrorppr_core.file_writing import write_file
+
 from .mini import engine
 from .presets import load_preset
 from .program import Parser, run
@@ -137,7 +139,7 @@ def _work(options: argparse.Namespace) -> None:
     preset, results = replace(preset, loop=quiet), {}
     for name in options.only:
         results[name] = run_variant(name, preset, options.run, steps=options.steps)
-        (options.run / "ablations.json").write_text(json.dumps({"steps": options.steps, "results": results}, indent=1))
+        write_file(options.run / "ablations.json", json.dumps({"steps": options.steps, "results": results}, indent=1))
     print(table(results, options.steps))
 
 

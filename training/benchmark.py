@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mirrorppr_core.file_writing import write_file
 from mirrorppr_core.geometry.displacement import compose
 from mirrorppr_core.mini.editor import Retouched
 from mirrorppr_core.operations.llw import OPERATIONS
@@ -118,7 +119,7 @@ def _work(options: argparse.Namespace) -> None:
     print(report)
     out = options.out or (None if options.only else Path("training/BENCHMARK.md"))
     if out:
-        out.write_text(report)
+        write_file(out, report)
 
 
 if __name__ == "__main__":

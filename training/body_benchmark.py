@@ -22,6 +22,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mirrorppr_core.file_writing import write_file
+
 from .body.benchmark import BodyBenchmarkConfig, build_case, list_cases, load_bodies, score_case, write_report
 from .evaluation.benchmark_report import MINI
 from .evaluation.retouchers import first_cases, load_model
@@ -47,7 +49,7 @@ def _work(options: argparse.Namespace) -> None:
         print(f"{number}/{len(cases)} {case.label}: relEPE {results[-1].scores[MINI].relative_epe:.2f}", flush=True)
     report = write_report(results, config)
     if options.out:
-        options.out.write_text(report)
+        write_file(options.out, report)
     print(report)
 
 

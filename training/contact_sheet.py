@@ -18,6 +18,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from mirrorppr_core.file_writing import replacing
 from mirrorppr_core.geometry.displacement import warp
 from mirrorppr_core.operations.professional import LEAST_VISIBILITY, professional_displacement
 from mirrorppr_core.operations.professional_table import OPERATIONS, operation_named
@@ -66,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _work(options: argparse.Namespace) -> None:
     sheet = draw_sheet(options.portraits, options.operations, options.num, out=options.out)
-    sheet.save(options.out)
+    with replacing(options.out) as stream:
+        sheet.save(stream, format="PNG")
     print(f"{options.out}: {sheet.height // (CELL_PX + CAPTION_PX)} rows, {sheet.width}x{sheet.height}")
 
 

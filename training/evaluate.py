@@ -18,6 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mirrorppr_core.file_writing import write_file
 from mirrorppr_core.mini.editor import RetouchConfig
 from mirrorppr_core.mini.pipeline import MirrorPPR
 from mirrorppr_core.photo_files import prepare_folder
@@ -71,9 +72,9 @@ def _work(options: argparse.Namespace) -> int:
     report = to_markdown(evaluation)
     print(report)
     if options.markdown:
-        options.markdown.write_text(report)
+        write_file(options.markdown, report)
     if options.report:
-        options.report.write_text(json.dumps(to_json(evaluation), indent=1, allow_nan=False))
+        write_file(options.report, json.dumps(to_json(evaluation), indent=1, allow_nan=False))
     if options.worst:
         prepare_folder(options.worst)
         for result in evaluation.tools:

@@ -23,7 +23,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mirrorppr_core.bodies.pose import load_pose_net
-from mirrorppr_core.mini.files import bundled_set, file_sha256, load_connector, load_editor, load_extractor, save_part
+from mirrorppr_core.mini.files import (
+    bundled_set,
+    file_sha256,
+    load_connector,
+    load_editor,
+    load_extractor,
+    load_sight,
+    save_part,
+)
 from mirrorppr_core.networks.config import ModelConfig, set_id_of
 
 from .body.stage import save_trained
@@ -73,11 +81,10 @@ def _export(run: Path, locator: Path, out: Path, config: ModelConfig, body: Path
     for file, name in ((locator, "locator"), (body, "body")):
         if file and file.resolve() != (out / f"{name}.safetensors").resolve():
             shutil.copyfile(file, out / f"{name}.safetensors")
-    for file in out.glob("*.safetensors"):
-        file.chmod(0o644)  # safetensors writes files that only their owner may read
-    load_extractor(out / "rformer.safetensors")
+    sight = load_sight(out)
+    load_extractor(out / "rformer.safetensors", sight)
     load_connector(out / "connector.safetensors")
-    load_editor(out / "dit.safetensors")
+    load_editor(out / "dit.safetensors", sight)
     if body:
         load_pose_net(out / "body.safetensors")
     return set_id

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import shutil
 import sys
 import zipfile
@@ -26,6 +25,7 @@ import numpy as np
 from torch import Tensor
 
 from mirrorppr_core.faces.landmarks import NUM_MESH
+from mirrorppr_core.file_writing import replacing, write_file
 from mirrorppr_core.images import MIN_SIDE
 from mirrorppr_core.photo_files import prepare_folder
 
@@ -106,7 +106,7 @@ def _begun(scratch: Path, about: dict) -> list[Found]:
     told = scratch / _ABOUT
     if not told.is_file():
         scratch.mkdir(parents=True, exist_ok=True)
-        told.write_text(json.dumps(about))
+        write_file(told, json.dumps(about))
         return []
     if told.read_text() != json.dumps(about):
         raise ValueError(
@@ -124,13 +124,8 @@ def _begun(scratch: Path, about: dict) -> list[Found]:
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        with open(temporary, "wb") as handle:
-            np.savez_compressed(handle, **arrays)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as stream:
+        np.savez_compressed(stream, **arrays)
 
 
 def _or_nan(points: Tensor | None, shape: tuple[int, int]) -> np.ndarray:

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from mirrorppr_core.faces.landmarks import FACE_POINTS, face_size
+from mirrorppr_core.file_writing import write_file
 from mirrorppr_core.geometry.displacement import length, warp
 from mirrorppr_core.photo_files import Photo, prepare_folder, write_png
 
@@ -106,7 +107,7 @@ def make_cases(folder: PortraitFolder, out: Path, config: CasesConfig) -> list[d
             }
         )
     # Written last: a folder with a dataset.json is complete.
-    (out / "dataset.json").write_text(json.dumps(rows, indent=1))
+    write_file(out / "dataset.json", json.dumps(rows, indent=1))
     return rows
 
 

@@ -13,14 +13,14 @@ set is finite (data.samples) and comes round every epoch. A sample at 1024 px ta
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
+
+from mirrorppr_core.weights_file import write_tensors
 
 from .presets import load_preset
 from .program import Parser, run
@@ -69,9 +69,7 @@ def encode_missing(
 def _write(pending: dict[str, Tensor], folder: Path, part: int, number: int, base: str) -> int:
     """Empties `pending`. A file appears under its name only when it is complete. Returns the next number."""
     path = folder / f"encoded-{part:03d}-{number:06d}.safetensors"
-    temporary = path.with_suffix(".part")
-    save_file(pending, str(temporary), metadata={_BASE_KEY: base})
-    os.replace(temporary, path)
+    write_tensors(path, pending, {_BASE_KEY: base})
     pending.clear()
     return number + 1
 

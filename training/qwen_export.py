@@ -26,13 +26,14 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from mirrorppr_core.qwen.config import QwenConfig
 from mirrorppr_core.qwen.files import CONFIG_KEY, SLOTS, QwenSet, expected_tensors, require
 from mirrorppr_core.qwen.fingerprints import KNOWN, fingerprint
 from mirrorppr_core.qwen.lora_files import read_lora
+from mirrorppr_core.weights_file import write_tensors
 
 from .program import Parser, run
 from .qwen.config import QwenTrainConfig
@@ -86,9 +87,7 @@ def export(
     for slot, state in parts.items():
         path = folder / SLOTS[slot]
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(state, str(path), metadata=metadata)
-        _sort_metadata(path)
-        path.chmod(0o644)  # safetensors writes files that only their owner may read
+        write_tensors(path, state, metadata)
     copy = folder / SLOTS["mae"]
     copy.parent.mkdir(parents=True, exist_ok=True)
     if not copy.exists() or not copy.samefile(mae):
@@ -160,18 +159,6 @@ def _set_id(parts: dict[str, dict[str, Tensor]], config: QwenTrainConfig, mae: P
         while block := file.read(1 << 24):
             digest.update(block)
     return digest.hexdigest()[:12]
-
-
-def _sort_metadata(path: Path) -> None:
-    """Entries in the order of their names: safetensors writes them in any, and equal sets should be equal files."""
-    with path.open("r+b") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        assert len(text) <= length, "the same header in another order is no longer"
-        file.seek(8)
-        file.write(text.ljust(length))
 
 
 def _read_back(folder: Path, num_lora_layers: int) -> int:

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mirrorppr_core.file_writing import write_file
 from mirrorppr_core.mini.operation import Operation
 
 from .evaluation.benchmark_cases import BenchmarkConfig, Case, build_case, list_cases, load_people
@@ -188,7 +189,7 @@ def _work(options: argparse.Namespace) -> None:
     report = write_report(results, disturbances)
     print(report)
     if options.out:
-        options.out.write_text(report)
+        write_file(options.out, report)
 
 
 if __name__ == "__main__":

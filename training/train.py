@@ -26,6 +26,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mirrorppr_core.file_writing import write_file
+
 from .presets import PRESETS, load_preset
 from .program import Parser, run
 from .runs.preset import ENGINES, Preset, plain
@@ -80,7 +82,7 @@ def train(
         torch.use_deterministic_algorithms(True, warn_only=True)
     run.mkdir(parents=True, exist_ok=True)
     if accelerator.is_main_process:
-        (run / "config.json").write_text(json.dumps(plain(preset), indent=1))
+        write_file(run / "config.json", json.dumps(plain(preset), indent=1))
     results = []
     for number, stage in enumerate(stages, 1):
         described = preset.described(stage) | {"precision": accelerator.mixed_precision}

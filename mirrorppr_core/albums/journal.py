@@ -15,6 +15,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ..file_writing import write_file
+
 _VERSION = 1
 
 
@@ -27,7 +29,7 @@ class Journal:
         self.rows: dict[str, dict[str, Any]] = {}
         lines = _whole_lines(path)
         if not lines:
-            path.write_text(json.dumps({"album": _VERSION, "settings": settings}) + "\n", encoding="utf-8")
+            write_file(path, json.dumps({"album": _VERSION, "settings": settings}) + "\n")
             return
         head = lines[0]
         if head.get("album") != _VERSION or not isinstance(head.get("settings"), dict):

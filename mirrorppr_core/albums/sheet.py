@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from ..file_writing import replacing
 from ..images import reduce
 from ..photo_files import Photo
 from .doubt import ranked
@@ -38,7 +39,8 @@ def write_thumbnail(out: Path, name: str, before: Photo, after: Photo | None) ->
         if photo is not None:
             small = _small(photo)
             both.paste(small, (column * _SIDE + (_SIDE - small.width) // 2, (_SIDE - small.height) // 2))
-    both.save(target, format="JPEG", quality=88)
+    with replacing(target) as stream:
+        both.save(stream, format="JPEG", quality=88)
 
 
 def draw_album_sheet(rows: list[dict[str, Any]], out: Path) -> Image.Image:

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..geometry.crop import crop, frame_positions
 from ..geometry.similarity import Similarity
-from ..weights_file import filled, read_network
+from ..weights_file import filled, halved, read_network, write_tensors
 from .network import CROP_PX, MIRROR_JOINTS, BodyNet, body_frame
 
 # Probability at which a joint counts as told. A wrong arm moves the wrong place and is worse than none; without hips
@@ -58,8 +57,7 @@ def told_joints(net: BodyNet, pixels: Tensor) -> Tensor:
 
 
 def save_body_net(net: BodyNet, path: str | Path) -> None:
-    weights = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in net.state_dict().items()}
-    save_file(weights, str(path), metadata={"format": "mirrorppr", "part": "body"})
+    write_tensors(path, halved(net.state_dict()), {"format": "mirrorppr", "part": "body"})
 
 
 def load_body_net(path: str | Path) -> BodyNet:

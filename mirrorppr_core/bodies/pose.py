@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..faces.locator import Face
 from ..geometry.crop import crop, frame_positions
 from ..geometry.similarity import Similarity
-from ..weights_file import filled, read_network
+from ..weights_file import filled, halved, read_network, write_tensors
 from .pose_network import CROP_PX, FACE_SPREAD, JOINTS, MIRROR_JOINTS, PoseAnswers, PoseNet, cells
 
 SOURCES = ("mini", "mediapipe", "given")
@@ -174,8 +173,7 @@ def _square(centre: Tensor, half: Tensor, turn: float = 0.0) -> Similarity:
 
 
 def save_pose_net(network: PoseNet, path: str | Path) -> None:
-    weights = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in network.state_dict().items()}
-    save_file(weights, str(path), metadata={"format": "mirrorppr", "part": "body", "network": "pose"})
+    write_tensors(path, halved(network.state_dict()), {"format": "mirrorppr", "part": "body", "network": "pose"})
 
 
 def load_pose_net(path: str | Path) -> PoseNet:

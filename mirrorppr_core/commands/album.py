@@ -21,6 +21,7 @@ from ..albums.photos import Album, check_apart, find_photos
 from ..albums.run import ON_ERROR, run_album, settings_of
 from ..albums.sheet import FOLDER, draw_album_sheet
 from ..exemplar import Exemplar
+from ..file_writing import replacing, write_file
 from ..mini.editor import MAX_STRENGTH, RetouchConfig
 from ..mini.files import bundled_set
 from ..mini.operation import Operation
@@ -71,8 +72,9 @@ def run(options: Any) -> int:
         if not step.repeated:
             print(f"photo {step.number} of {step.total}: {_in_words(step.row)}", file=sys.stderr, flush=True)
     report = _report(operation, album, rows, repeated, time.perf_counter() - began)
-    (options.out / FOLDER / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-    draw_album_sheet(rows, options.out).save(options.out / FOLDER / "sheet.png")
+    write_file(options.out / FOLDER / "report.json", json.dumps(report, indent=1))
+    with replacing(options.out / FOLDER / "sheet.png") as stream:
+        draw_album_sheet(rows, options.out).save(stream, format="PNG")
     print(json.dumps({**report, "photos": f"{options.out / FOLDER / 'report.json'}"}, indent=1))
     failed = report["not_retouched"]
     return 0 if not failed else 2 if failed == len(rows) else 1

@@ -21,12 +21,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..geometry.crop import crop, widened
 from ..geometry.similarity import Similarity, fit_similarity
-from ..weights_file import filled, read_network
+from ..weights_file import filled, halved, read_network, write_tensors
 from .landmarks import FACE_POINTS, MIRROR_130, NUM_MESH, eye_distance
 from .networks import NUM_POINTS, Finder, LandmarkNet, finder_boxes
 
@@ -108,12 +107,9 @@ class Locator(nn.Module):
 
     def save(self, path: str | Path, **notes: str) -> None:
         """Write all weights; the mean mesh, which is geometry for others, stays in float32."""
-        weights = {
-            name: value.half().contiguous() if value.is_floating_point() and name != "mean_mesh" else value
-            for name, value in self.state_dict().items()
-        }
+        weights = halved(self.state_dict(), whole=("mean_mesh",))
         metadata = {"format": "mirrorppr", "part": "locator", "config": json.dumps(asdict(self.config))}
-        save_file(weights, str(path), metadata={**metadata, **notes})
+        write_tensors(path, weights, {**metadata, **notes})
 
     @torch.no_grad()
     def find(self, image: Tensor) -> list[Face]:

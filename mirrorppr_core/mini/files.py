@@ -16,10 +16,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..bodies.joints import load_body_net
 from ..bodies.network import BodyNet
@@ -32,7 +29,7 @@ from ..networks.connector import Connector
 from ..networks.lora import merge
 from ..networks.mae import MAEEncoder
 from ..networks.rformer import RFormer
-from ..weights_file import read_network
+from ..weights_file import check_numbers, filled, halved, read_network, read_tensors, write_tensors
 from .editor import FieldEditor
 from .extractor import OperationExtractor
 from .field_dit import FieldDiT
@@ -83,9 +80,8 @@ def save_part(
     if part not in PARTS or part == "locator":
         raise ValueError(f"part {part!r}: use one of {', '.join(PARTS[1:])} (the locator writes itself)")
     metadata = {"format": FORMAT, "version": str(FORMAT_VERSION), "part": part, _SET_KEY: set_id}
-    halves = {name: value.detach().half().contiguous() for name, value in state.items()}
     seeing = {"locator_sha256": locator_sha256} | ({"body_sha256": body_sha256} if body_sha256 else {})
-    save_file(halves, str(path), metadata={**metadata, "config": config.to_json(), **seeing})
+    write_tensors(path, halved(state), {**metadata, "config": config.to_json(), **seeing})
 
 
 def load_part(path: Path, part: str) -> Part:
@@ -95,14 +91,8 @@ def load_part(path: Path, part: str) -> Part:
             f"{path.name} is missing from the set in {path.parent.name}/: a set needs all of "
             f"{', '.join(f'{p}.safetensors' for p in PARTS)}. Copy the complete set."
         )
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name).float() for name in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"{path.name} is damaged or not a safetensors file ({error}): download or copy it again"
-        ) from error
+    stored, metadata = read_tensors(path)
+    state = {name: value.float() for name, value in stored.items()}
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path.name} is not a MirrorPPR file: choose a {part}.safetensors of a MirrorPPR set")
     if metadata.get("part") != part:
@@ -116,10 +106,7 @@ def load_part(path: Path, part: str) -> Part:
         )
     if not {"config", _SET_KEY, "locator_sha256"} <= metadata.keys():
         raise ValueError(f"{path.name} has an incomplete header: download or copy it again")
-    if not all(bool(torch.isfinite(v).all()) for v in state.values()):
-        raise ValueError(
-            f"{path.name} contains NaN or infinite weights: the file is damaged, download or copy it again"
-        )
+    check_numbers(path, state)
     try:
         config = ModelConfig.from_json(metadata["config"])
     except (ValueError, TypeError) as error:
@@ -137,7 +124,7 @@ def load_sight(folder: Path) -> Sight:
         set_id=mae.set_id,
         locator=face_locator,
         view=CanonicalView(mae.config.view, face_locator.mean_face),
-        mae=_filled(MAEEncoder(mae.config.mae), mae.state, "mae.safetensors"),
+        mae=filled(MAEEncoder(mae.config.mae), mae.state, "mae.safetensors"),
         body=_load_body(body) if sees_bodies else None,
         locator_sha256=file_sha256(locator),
         body_sha256=file_sha256(body) if sees_bodies else "",
@@ -160,13 +147,13 @@ def load_extractor(path: Path, sight: Sight | None = None) -> OperationExtractor
         config=rformer.config,
         set_id=rformer.set_id,
         sight=sight,
-        rformer=_filled(RFormer(rformer.config), rformer.state, path.name),
+        rformer=filled(RFormer(rformer.config), rformer.state, path.name),
     )
 
 
 def load_connector(path: Path) -> LoadedConnector:
     part = load_part(path, "connector")
-    return LoadedConnector(_filled(Connector(part.config.connector), part.state, path.name), part.set_id)
+    return LoadedConnector(filled(Connector(part.config.connector), part.state, path.name), part.set_id)
 
 
 def load_editor(path: Path, sight: Sight | None = None, *, lora_strength: float = 1.0) -> FieldEditor:
@@ -174,7 +161,7 @@ def load_editor(path: Path, sight: Sight | None = None, *, lora_strength: float 
     dit, lora = load_part(path, "dit"), load_part(path.with_name("lora.safetensors"), "lora")
     sight = sight or load_sight(path.parent)
     _check_sees(path.parent, sight, dit=dit, lora=lora)
-    field_dit = _filled(FieldDiT(dit.config), dit.state, path.name)
+    field_dit = filled(FieldDiT(dit.config), dit.state, path.name)
     merge(field_dit, lora.state, dit.config.lora, strength=lora_strength)
     return FieldEditor(config=dit.config, set_id=dit.set_id, sight=sight, field_dit=field_dit)
 
@@ -212,17 +199,3 @@ def _check_sees(folder: Path, sight: Sight, **parts: Part) -> None:
 
 def file_sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _filled(module: nn.Module, state: dict[str, Tensor], name: str) -> nn.Module:
-    """Strict loading with readable refusals; evaluation mode, frozen."""
-    expected = module.state_dict()
-    missing, foreign = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
-    wrong = [k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape]
-    if missing or foreign or wrong:
-        raise ValueError(
-            f"{name} does not fit: {len(missing)} tensors missing {missing[:2]}, {len(foreign)} unknown {foreign[:2]}, "
-            f"{len(wrong)} of another shape {wrong[:2]}. It belongs to another model or release."
-        )
-    module.load_state_dict(state)
-    return module.eval().requires_grad_(False)

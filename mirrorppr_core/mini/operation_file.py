@@ -21,7 +21,6 @@ Reading is strict and refuses with one sentence. Nothing in a file is ever run.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from torch import Tensor
 
 from ..bodies.bones import Skeleton
 from ..bodies.motion_map import CELLS_PER_UNIT, HEIGHT, WIDTH, BodyMotion
+from ..file_writing import replacing
 from ..operations.sliders import Amount, Sliders
 from ..records import Record, from_record, to_record
 from .arithmetic import AnyOperation, Blended, Combined, Limited, Scaled, Undone, leaves
@@ -161,26 +161,14 @@ def privacy_note(tree: Any) -> str:
 
 def write_new(path: Path, content: bytes) -> None:
     """A file appears whole or not at all, and never in another one's place. Raises OSError with the remedy."""
-    temporary, begun = path.with_name(f".{path.name}.{os.getpid()}.part"), False
     if path.exists():
         raise FileExistsError(f"{path.name} exists already and is not overwritten: choose another name")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "xb"):  # keeps the name; raises where somebody was faster
-            begun = True
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     except OSError as error:
-        if begun:
-            temporary.unlink(missing_ok=True)
-            path.unlink(missing_ok=True)
-        raise OSError(
-            f"cannot write {path.name} into {path.parent.name}/ ({error.strerror or error}): free some space, or "
-            "choose a folder that can be written to"
-        ) from error
+        raise OSError(f"cannot write {path.name} into {path.parent.name}/ ({error.strerror}): use another") from error
+    with replacing(path, new=True) as stream:
+        stream.write(content)
 
 
 def _showing(value: Any, pictures: str) -> Any:

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from torch import Tensor, nn
+from torch import nn
 
 from ..networks.connector import Connector
+from ..weights_file import check_numbers, read_tensors
 from .config import FACE, KINDS, PRO, QwenConfig
 from .fingerprints import KNOWN, fingerprint
 from .networks import OfficialMAE, OfficialRFormer
@@ -168,7 +168,7 @@ class QwenSet:
         return cls(**files, config=config, set_id=identity.hexdigest()[:12])
 
     def load_mae(self, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> OfficialMAE:
-        return _load(OfficialMAE, self.config.mae, self.mae, "mae", dtype, device)
+        return load_mae(self.mae, self.config, dtype=dtype, device=device)
 
     def load_rformer(self, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> OfficialRFormer:
         return _load(OfficialRFormer, self.config, self.rformer, "rformer", dtype, device)
@@ -179,10 +179,17 @@ class QwenSet:
     def judge_patch_order(self) -> PatchOrderVerdict:
         """The patch-order test on this set's R-Former; reads its position tables only."""
         names = [n for n in self.rformer.tensors if n.startswith("embeddings.pos")]
-        tables = {name.removeprefix("embeddings."): t for name, t in _read(self.rformer.path, names).items()}
+        tables = {name.removeprefix("embeddings."): t for name, t in read_tensors(self.rformer.path, names)[0].items()}
         return judge_patch_order(
             tables, num_queries=self.config.rformer.num_queries, side_patches=self.config.side_patches
         )
+
+
+def load_mae(
+    file: WeightsFile, config: QwenConfig, *, dtype: torch.dtype, device: torch.device | str = "cpu"
+) -> OfficialMAE:
+    """The frozen encoder, of a set or alone. file: `require`d for the mae slot, of these dimensions."""
+    return _load(OfficialMAE, config.mae, file, "mae", dtype, device)
 
 
 def choose_dtype(device: torch.device | str) -> torch.dtype:
@@ -233,22 +240,10 @@ def _load(cls: type, arguments: Any, file: WeightsFile, part: str, dtype: torch.
     with torch.device("meta"):  # no memory and no random numbers for weights that are replaced
         module = cls(arguments)
     prefix = _PREFIX.get(part, "")
-    state = _read(file.path, [prefix + name for name in module.state_dict()])
-    module.load_state_dict(
-        {n.removeprefix(prefix): _usable(n, t, file).to(device, dtype) for n, t in state.items()}, assign=True
-    )
+    state, _ = read_tensors(file.path, [prefix + name for name in module.state_dict()])
+    check_numbers(file.path, state)
+    module.load_state_dict({n.removeprefix(prefix): t.to(device, dtype) for n, t in state.items()}, assign=True)
     return module.eval().requires_grad_(False)
-
-
-def _read(path: Path, names: list[str]) -> dict[str, Tensor]:
-    with safe_open(str(path), framework="pt") as file:
-        return {name: file.get_tensor(name) for name in names}
-
-
-def _usable(name: str, tensor: Tensor, file: WeightsFile) -> Tensor:
-    if not tensor.isfinite().all():
-        raise ValueError(f"{file.path.name}: {name} contains NaN or infinity. The file is damaged, download it again.")
-    return tensor
 
 
 def _only_file(folder: Path, slot: str) -> Path:

@@ -15,8 +15,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+
+from ..weights_file import read_tensors
 
 _SUFFIX = re.compile(
     r"^(?P<module>.+?)[._](?P<role>lora_A|lora_B|lora_down|lora_up|lora\.down|lora\.up|lora_linear_layer\.(?:down|up))"
@@ -80,12 +81,7 @@ class LoRAFile:
 
 def read_lora(path: Path) -> LoRAFile:
     """Read a LoRA safetensors file. Raises ValueError when it is none, or of a kind that is more than low rank."""
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path.name} is damaged or not a safetensors file ({error}): download it again") from error
-    return parse_lora(state, name=path.name)
+    return parse_lora(read_tensors(path)[0], name=path.name)
 
 
 def parse_lora(state: dict[str, Tensor], *, name: str) -> LoRAFile:

@@ -17,6 +17,7 @@ from pathlib import Path
 from torch import Tensor
 
 from mirrorppr_core.exemplar import Exemplar
+from mirrorppr_core.file_writing import write_file
 from mirrorppr_core.mini.editor import RetouchConfig
 from mirrorppr_core.mini.pipeline import MirrorPPR
 from mirrorppr_core.photo_files import Photo, prepare_folder, read_photo, write_png
@@ -108,7 +109,7 @@ def run_engine(retouch: Retouch, cases: Sequence[CaseFiles], out: Path, *, contr
             entry |= {"output_image_path": None, "error": str(error)}
         log.append(entry)
         print(f"{position + 1}/{len(cases)} {refused.get(case.index, name)}", flush=True)
-    (out / LOG).write_text(json.dumps(log, indent=1))
+    write_file(out / LOG, json.dumps(log, indent=1))
     return refused
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from torch import Tensor
 from mirrorppr_core.faces.landmarks import FACE_POINTS, GROUPS
 from mirrorppr_core.faces.locator import Locator
 from mirrorppr_core.faces.view import CanonicalView, FaceView, ViewConfig
+from mirrorppr_core.file_writing import replacing
 from mirrorppr_core.operations.atoms import KNOWN_OPERATIONS, atoms_of
 from mirrorppr_core.operations.bank import PhotoFace, bank_motions
 from mirrorppr_core.operations.llw import OPERATIONS, llw_displacement_at
@@ -242,6 +242,5 @@ def _in_cells(moved: Tensor, views: list[FaceView], canonical: CanonicalView) ->
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    temporary = path.with_suffix(".part.npz")
-    np.savez(temporary, **arrays)
-    os.replace(temporary, path)
+    with replacing(path) as stream:
+        np.savez(stream, **arrays)

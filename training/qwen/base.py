@@ -19,6 +19,7 @@ from torch import nn
 from mirrorppr_core.networks.config import LoRAConfig
 from mirrorppr_core.qwen.config import QwenConfig
 from mirrorppr_core.qwen.files import expected_tensors, require
+from mirrorppr_core.qwen.files import load_mae as load_checked_mae
 from mirrorppr_core.qwen.networks import OfficialMAE
 
 # Of the last block, the text branch after attention: its output is dropped, so these get no gradient, or a zero one.
@@ -82,8 +83,6 @@ def add_lora(transformer: nn.Module, config: LoRAConfig) -> list[str]:
 
 def load_mae(path: Path, config: QwenConfig, *, dtype: torch.dtype) -> OfficialMAE:
     """The frozen MAE encoder from a released mae_pretrained.safetensors, or facebook/vit-mae-large's file."""
-    from safetensors import safe_open
-
     file = require(path, "mae")
     expected = expected_tensors("mae", config)
     wrong = sorted(name for name, shape in expected.items() if file.tensors.get(name) != shape)
@@ -92,15 +91,7 @@ def load_mae(path: Path, config: QwenConfig, *, dtype: torch.dtype) -> OfficialM
             f"{path.name} is an MAE of other dimensions: {len(wrong)} of {len(expected)} tensors do not fit (first: "
             f"{wrong[0]}). This run needs width {config.mae.width}, depth {config.mae.depth}."
         )
-    with torch.device("meta"):
-        mae = OfficialMAE(config.mae)
-    with safe_open(str(path), framework="pt") as stored:
-        state = {name.removeprefix("vit."): stored.get_tensor(name).to(dtype) for name in expected}
-    damaged = [name for name, value in state.items() if not value.isfinite().all()]
-    if damaged:
-        raise ValueError(f"{path.name}: {damaged[0]} contains NaN or infinity. Download the file again.")
-    mae.load_state_dict(state, assign=True)
-    return mae.eval().requires_grad_(False)
+    return load_checked_mae(file, config, dtype=dtype)
 
 
 def _nf4():

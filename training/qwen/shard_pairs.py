@@ -11,11 +11,12 @@ agree in operation, strength, side and mode.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 
 import numpy as np
+
+from mirrorppr_core.file_writing import replacing
 
 from ..recipes.recipe import ALL_OPERATIONS, Recipe
 from ..shards.folder import MANIFEST
@@ -96,14 +97,10 @@ def _index(shards: ShardSet) -> tuple[np.ndarray, ...]:
         arrays[0][number] = number_of(about["identity"])
         arrays[1][number] = number_of(json.dumps(about["recipe"], sort_keys=True))
         arrays[2][number] = bits_of(step["operation"] for step in steps)
-    temporary = path.with_name(f".{INDEX}.{os.getpid()}.part")
     try:
-        with open(temporary, "wb") as handle:
+        with replacing(path) as stream:
             told = {"digest": np.array(shards.digest), "table": np.array(ALL_OPERATIONS)}
-            np.savez(handle, **told, **dict(zip(_ARRAYS, arrays, strict=True)))
-        os.replace(temporary, path)
+            np.savez(stream, **told, **dict(zip(_ARRAYS, arrays, strict=True)))
     except OSError as error:
         print(f"{path} could not be written ({error}): the shards are looked through at every start", file=sys.stderr)
-    finally:
-        temporary.unlink(missing_ok=True)
     return arrays

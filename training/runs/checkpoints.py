@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mirrorppr_core.mini.files import file_sha256
+from mirrorppr_core.weights_file import write_tensors
 
 FORMAT = 1  # raise it when a run continued across the change would not equal an unbroken one
 _FILES = ("weights", "average", "optimizer")
@@ -152,19 +153,15 @@ def save_result(path: Path, average: dict[str, Tensor], described: dict, *, is_m
     whole = {name: _whole(value, is_main) for name, value in average.items()}
     if not is_main:
         return
-    temporary = path.with_suffix(".writing")
     # One entry: with several their order, and so the file's bytes, would change from run to run.
     about = json.dumps({"format": FORMAT, "settings": described}, sort_keys=True)
     try:
-        save_file(whole, temporary, metadata={"training": about})
-        _flush(temporary)
+        write_tensors(path, whole, {"training": about})
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
         raise CheckpointError(
             f"{path} could not be written ({error}). The last checkpoint is intact; free some space and give the same "
             "command again."
         ) from error
-    os.replace(temporary, path)
 
 
 def check_result(path: Path, described: dict) -> bool:

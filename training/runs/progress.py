@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import time
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from mirrorppr_core.file_writing import write_file
 
 
 class Progress:
@@ -128,6 +129,4 @@ def _forget(log: Path, stage: str, start: int) -> None:
             continue
         if entry["stage"] != stage or entry["step"] <= start:
             kept.append(line)
-    temporary = log.with_suffix(".writing")
-    temporary.write_text("".join(kept))
-    os.replace(temporary, log)
+    write_file(log, "".join(kept))

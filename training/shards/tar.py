@@ -15,13 +15,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import tarfile
-import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from mirrorppr_core.file_writing import replacing, write_file
 
 try:
     import fcntl
@@ -62,7 +62,8 @@ def write_shard(folder: Path, name: str, samples: Iterable[Sample], about: dict)
     archive = folder / f"{name}.tar"
     offsets: list[int] = []
     try:
-        with _replacing(archive) as stream:
+        with replacing(archive) as stream:
+            _lock(stream)
             digest, size = hashlib.sha256(), 0
             for sample in samples:
                 block = sample_bytes(sample)
@@ -120,11 +121,10 @@ def remove_leftovers(folder: Path, name: str = "") -> list[str]:
 
 def write_json(path: Path, content: dict) -> None:
     """An existing file is replaced only by a complete one."""
-    with _replacing(path) as stream:
-        stream.write((json.dumps(content, indent=1) + "\n").encode())
+    write_file(path, json.dumps(content, indent=1) + "\n")
 
 
-def _put(stream: _replacing, block: bytes, digest) -> int:
+def _put(stream: BinaryIO, block: bytes, digest) -> int:
     digest.update(block)
     stream.write(block)
     return len(block)
@@ -140,38 +140,6 @@ def sample_bytes(sample: Sample) -> bytes:
     return b"".join(parts)
 
 
-class _replacing:
-    """A file under a temporary name that takes its place when the block ends well, and vanishes when it does not."""
-
-    def __init__(self, path: Path):
-        # The random part keeps two processes that make the same shard from writing into one file.
-        self.path, self.temporary = path, path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-
-    def __enter__(self) -> _replacing:
-        self.stream = open(self.temporary, "xb")
-        _lock(self.stream)
-        return self
-
-    def write(self, block: bytes) -> None:
-        self.stream.write(block)
-
-    def __exit__(self, kind, error, trace) -> None:
-        try:
-            if kind is None:
-                self.stream.flush()
-                os.fsync(self.stream.fileno())
-                self.stream.close()
-                os.replace(self.temporary, self.path)
-                _sync_folder(self.path.parent)
-        finally:
-            # Closing flushes, which fails once more on a full disk; the file goes in any case.
-            try:
-                self.stream.close()
-            except OSError:
-                pass
-            self.temporary.unlink(missing_ok=True)
-
-
 def _lock(stream: BinaryIO) -> bool:
     """Mark a file as being written; False where another open file has done so. A process that dies leaves no mark.
 
@@ -185,13 +153,3 @@ def _lock(stream: BinaryIO) -> bool:
     except OSError:
         pass
     return True
-
-
-def _sync_folder(folder: Path) -> None:
-    """Put the new name on the disk as well, where the system can (not on Windows)."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

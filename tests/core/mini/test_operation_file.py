@@ -133,7 +133,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mirrorppr_core.mini.operation_file.os.fsync", full)
+    monkeypatch.setattr("mirrorppr_core.file_writing.os.fsync", full)
     with pytest.raises(OSError, match="cannot write look.safetensors into .*No space left on device.*free some space"):
         save_operation(tmp_path / "look.safetensors", extracted())
     assert not list(tmp_path.iterdir())

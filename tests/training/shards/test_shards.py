@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mirrorppr_core import file_writing
 from training.data.order import place_of
 from training.shards import tar as shards
 from training.shards.reader import ShardSet, decode_pair
@@ -106,7 +107,7 @@ def test_a_full_disk_leaves_the_finished_shards_and_no_part_of_the_unfinished_on
             if when == "close" or when in str(self.name):
                 raise OSError(code, "full")
 
-    monkeypatch.setattr(shards, "open", lambda path, mode: Full(path, mode.replace("b", "")), raising=False)
+    monkeypatch.setattr(file_writing, "open", lambda path, mode: Full(path, mode.replace("b", "")), raising=False)
     with pytest.raises(DiskFull, match="same command again"):
         write_shard(folder, "pairs-000003", [sample(i, 900) for i in range(9)], {})
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

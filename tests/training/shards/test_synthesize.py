@@ -20,12 +20,12 @@ from host import ROOT
 from PIL import Image
 from torch.testing import assert_close
 
+from mirrorppr_core import file_writing
 from mirrorppr_core.geometry.field import Field, apply_field
 from tests.core.operations.test_professional import SIZE, draw_mesh, draw_pose
 from training import synthesize
 from training.recipes.recipe import PROFESSIONAL_BODY, PROFESSIONAL_FACE, Recipe, apply_recipe, recipe_displacement
 from training.shards import pair_maker
-from training.shards import tar as shards
 from training.shards.code_version import code_files
 from training.shards.pair_maker import PairMaker, Tally
 from training.shards.reader import ShardSet, decode_pair
@@ -260,7 +260,7 @@ def test_a_full_disk_stops_the_run_with_advice_and_the_same_command_goes_on(
             return super().write(block)
 
     with monkeypatch.context() as full:
-        full.setattr(shards, "open", lambda path, mode: Full(path, mode.replace("b", "")), raising=False)
+        full.setattr(file_writing, "open", lambda path, mode: Full(path, mode.replace("b", "")), raising=False)
         assert synthesize.main(command(portraits, tmp_path, fields=True)) == 2
     assert "no room left" in (message := capsys.readouterr().err) and "same command again" in message
     assert {path.name for path in tmp_path.glob("*.tar")} == {"pairs-000000.tar", "pairs-000001.tar"}

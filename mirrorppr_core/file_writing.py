@@ -1,0 +1,80 @@
+"""Files that are complete or absent: written under a temporary name beside their place, then put there in one step.
+
+Whoever is killed, or finds the disk full, leaves what stood there before. The temporary name is random and made anew,
+so two writers never share a file and no link laid there is followed; at the end the content is on the disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def write_file(path: str | Path, content: bytes | str, *, new: bool = False) -> None:
+    """Text is written as UTF-8.  new: see `replacing`."""
+    with replacing(path, new=new) as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def replacing(path: str | Path, *, new: bool = False) -> Iterator[BinaryIO]:
+    """A stream whose content takes this place when the block ends well, and vanishes when it does not.
+
+    new: never in the place of a file that is there already; then FileExistsError.
+    Raises OSError that names the file and the remedy where it cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")  # a long name has no room for more
+    kept_name, stream = False, None
+    try:
+        if new:
+            _keep_name(path)
+            kept_name = True
+        stream = open(temporary, "xb")
+        yield stream
+        stream.flush()
+        os.fsync(stream.fileno())
+        stream.close()
+        os.replace(temporary, path)
+        kept_name = False
+        _sync_folder(path.parent)
+    except OSError as error:
+        if isinstance(error, FileExistsError) or (stream is not None and error.errno not in _FULL):
+            raise  # the latter of whoever made the content
+        told = OSError(
+            f"cannot write {path.name} into {path.parent.name}/ ({error.strerror or error}): free some space, or "
+            "choose a folder that can be written to"
+        )
+        told.errno = error.errno
+        raise told from error
+    finally:
+        if stream is not None:
+            with suppress(OSError):  # closing flushes, which fails once more on a full disk
+                stream.close()
+            temporary.unlink(missing_ok=True)
+        if kept_name:
+            path.unlink(missing_ok=True)
+
+
+def _keep_name(path: Path) -> None:
+    try:
+        open(path, "xb").close()  # refused where somebody was faster
+    except FileExistsError:
+        raise FileExistsError(f"{path.name} exists already and is not overwritten: choose another name") from None
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put the new name on the disk as well, where the system can (not on Windows)."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
