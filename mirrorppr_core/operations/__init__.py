@@ -2,7 +2,7 @@
 
     llw_table.py, llw.py            the paper's eight simulated operations; llw_exact.py and llw_official.py: two ways
                                     to compute them; llw_feather.py: how they fade
-    professional_table.py           the 27 professional operations; professional.py: their motion
+    professional_table.py           the professional operations; professional.py: their motion
     atoms.py, bank.py               what an exemplar is compared with: every named motion on one face
 
 To add a professional operation: one row of professional_table.py. It is then drawn by the data engine, shown by

@@ -1,4 +1,4 @@
-"""The 27 professional operations: what each is called, what + and - mean, which parts move, how far it reaches.
+"""The professional operations: what each is called, what + and - mean, which parts move, how far it reaches.
 
 The names are the parameters of the professional subset of MirrorPPR (arXiv:2606.29308). Nothing else about them is
 public: the meaning of the signs, the parts and the amounts are ours. Words in a name rule its plus: `slim`, `thin`

@@ -4,7 +4,7 @@
     mouth_smile_left = -20          one side of a paired operation
     mandible_both = 15              both of them
 
-A slider is one of the 8 simulated operations or one of the 27 professional ones, in per cent of its full strength.
+A slider is one of the 8 simulated operations or one of the professional ones, in per cent of its full strength.
 Paired ones, called X_left+X_right in the paper's tables, have three names: X_both, X_left and X_right, or X for both
 where the paper's name has no sides in it. An explained operation is written in such lines, to be opened and changed.
 """

@@ -1,4 +1,4 @@
-"""Do the operations fold, and does the inverse bring the portrait back? One table row for each of the 35.
+"""Do the operations fold, and does the inverse bring the portrait back? One table row for each.
 
     python tests/benchmarks/bench_operations.py --portraits DIR [--num 24] [--strengths 60 100] [--folds-only]
 

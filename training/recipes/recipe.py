@@ -2,7 +2,7 @@
 
     Recipe(steps=(Step(operation="eye_resize", strength=60), Step(operation="jaw_trans", strength=-40)))
 
-The 8 simulated operations (LLW) and the 27 professional ones mix freely. All of them measure in landmarks of the face
+The 8 simulated operations (LLW) and the professional ones mix freely. All of them measure in landmarks of the face
 or body at hand, so the same recipe on another person is the same operation: that is what cross-identity pairs are
 made of. Two modes, as in `mirrorppr_core.operations.llw`:
 
