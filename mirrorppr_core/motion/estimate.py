@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry.displacement import length, pixel_grid, resize_displacement, sample
+from ..images import LUMA
 from .clean import affine_motion, fit_global, node_positions, remove_noise, resize_affine
 from .solver import apply_blocks, solve
 
 STRIDE = 4  # pixels per grid node
-LUMA = (0.299, 0.587, 0.114)
 MAX_MOTION = 0.25  # of the longer side
 CONTRAST_FLOOR = 0.02  # local standard deviation below which texture counts as noise
 # Evidence for a motion: misfit that it must save, at least, per variance of the noise and per misfit that is left.

@@ -13,11 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..images import IMAGENET_MEAN, IMAGENET_STD
 from .config import MAEConfig
 from .vit import LAYER_NORM_EPS, ViTEncoder, initialise
-
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
 
 
 class _PatchEmbeddings(nn.Module):
@@ -67,8 +65,8 @@ class MAEEncoder(nn.Module):
 
 def normalise(image: Tensor) -> Tensor:
     """[0, 1] pixels to ImageNet-normalised ones. (B, 3, H, W) -> (B, 3, H, W)."""
-    mean = torch.tensor(_MEAN, dtype=image.dtype, device=image.device).view(1, 3, 1, 1)
-    std = torch.tensor(_STD, dtype=image.dtype, device=image.device).view(1, 3, 1, 1)
+    mean = torch.tensor(IMAGENET_MEAN, dtype=image.dtype, device=image.device).view(1, 3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, dtype=image.dtype, device=image.device).view(1, 3, 1, 1)
     return (image - mean) / std
 
 
