@@ -46,20 +46,21 @@ class MAEEncoder(nn.Module):
         self.embeddings.position_embeddings.data.copy_(sincos_positions(config.grid, config.width))
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.encode(self.embed(image))[:, 1:]
+        return self.encode(self.embed(image))[:, 1:]  # (B, G * G, D)
 
     def embed(self, image: Tensor) -> Tensor:
         """Patches with their positions, before any layer. Returns (B, G * G, D)."""
         size = self.config.image_size
         if image.shape[-2:] != (size, size):
             raise ValueError(f"MAE input is {tuple(image.shape[-2:])}, needs {size}x{size}: use CanonicalView.see")
-        patches = self.embeddings.patch_embeddings.projection(normalise(image)).flatten(2).transpose(1, 2)
+        patches = self.embeddings.patch_embeddings.projection(normalise(image))  # (B, D, G, G)
+        patches = patches.flatten(2).transpose(1, 2)  # (B, G * G, D)
         return patches + self.embeddings.position_embeddings[:, 1:]
 
     def encode(self, patches: Tensor) -> Tensor:
         """Class token and any subset of embedded patches through the layers. (B, T, D) -> (B, 1 + T, D)."""
         cls = self.embeddings.cls_token + self.embeddings.position_embeddings[:, :1]
-        tokens = torch.cat([cls.expand(patches.shape[0], -1, -1), patches], dim=1)
+        tokens = torch.cat([cls.expand(patches.shape[0], -1, -1), patches], dim=1)  # (B, 1 + T, D)
         return self.layernorm(self.encoder(tokens))
 
 
