@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MIN_SIDE = 256
+LUMA = (0.299, 0.587, 0.114)  # Rec. 601: what JPEG and Pillow call grey
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _STRIP_ROWS = 512  # rows turned into floats at a time
 
 

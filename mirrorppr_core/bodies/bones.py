@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..geometry.displacement import smoothstep
 from .network import JOINTS, MIRROR_JOINTS
 
 LEAST_SHOULDERS = 0.8  # eye distances; narrower ones, seen from the side, say little about direction and size
@@ -115,8 +116,7 @@ def has_a_place(places: Tensor, exemplar: Skeleton, query: Skeleton) -> Tensor:
         return torch.ones_like(weights[0])
     share = weights[lost].sum(0) / weights.sum(0)
     away = torch.stack([(places - exemplar.joints[j]).norm(dim=1) for j in (0, 1)]).amin(0) / exemplar.shoulder_width
-    far = ((away - _ARM_FROM) / (_ARM_TO - _ARM_FROM)).clamp(0, 1)
-    return 1 - share * far * far * (3 - 2 * far)
+    return 1 - share * smoothstep((away - _ARM_FROM) / (_ARM_TO - _ARM_FROM))
 
 
 def _known(skeleton: Skeleton, bone: int) -> bool:

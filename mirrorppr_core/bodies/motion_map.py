@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry.crop import Box
-from ..geometry.displacement import length, pixel_grid, sample
+from ..geometry.displacement import length, pixel_grid, sample, smoothstep
 from ..geometry.field import Field
 from ..geometry.similarity import Similarity
 from ..geometry.unfold import unfold
@@ -76,7 +76,7 @@ def motion_of_body(displacement: Tensor, frame: Similarity, skeleton: Skeleton, 
     x, y = positions.split(1, dim=1)
     beyond = torch.cat([-x, x - (width - 1), -y, y - (height - 1)], dim=1).amax(1, keepdim=True) / frame.scale
     near = _near_person(_map_places().flatten(2)[0].T).view_as(others)
-    return BodyMotion(motion=motion * (1 - others) * _ramp(1 - beyond / _RIM) * near, skeleton=skeleton)
+    return BodyMotion(motion=motion * (1 - others) * smoothstep(1 - beyond / _RIM) * near, skeleton=skeleton)
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def _near_person(places: Tensor) -> Tensor:
     """1 near the person, fading to 0 at the border of the map's extent.  places: (N, 2) eye distances -> (N,)."""
     low = places - places.new_tensor([LEFT, TOP])
     high = places.new_tensor([LEFT + WIDTH, TOP + HEIGHT]) - places
-    return _ramp(torch.minimum(low, high).amin(1) / _RIM)
+    return smoothstep(torch.minimum(low, high).amin(1) / _RIM)
 
 
 def _lookup(motion: Tensor, places: Tensor) -> Tensor:
@@ -174,9 +174,3 @@ def _lookup(motion: Tensor, places: Tensor) -> Tensor:
     grid = (places - places.new_tensor([LEFT, TOP])) * 2 / places.new_tensor([WIDTH, HEIGHT]) - 1
     found = F.grid_sample(motion, grid[None, :, None], mode="bilinear", padding_mode="zeros", align_corners=False)
     return found[0, :, :, 0].T
-
-
-def _ramp(t: Tensor) -> Tensor:
-    """0 below 0, 1 above 1, smooth between."""
-    t = t.clamp(0, 1)
-    return t * t * (3 - 2 * t)

@@ -68,17 +68,17 @@ class BodyNet(nn.Module):
         self.prior.copy_(-8 * (self.cells - places[:, None, None]).square().sum(dim=-1))
 
     def forward(self, pixels: Tensor) -> JointAnswers:
-        at_4 = self.to_4(pixels * 2 - 1)
-        at_8 = self.to_8(at_4)
-        at_16 = self.to_16(at_8)
-        at_32 = self.to_32(at_16)
+        at_4 = self.to_4(pixels * 2 - 1)  # (B, 32, S / 4, S / 4)
+        at_8 = self.to_8(at_4)  # (B, 64, S / 8, S / 8)
+        at_16 = self.to_16(at_8)  # (B, 96, S / 16, S / 16)
+        at_32 = self.to_32(at_16)  # (B, 128, S / 32, S / 32)
         at_16 = self.neck_16(at_16 + _doubled(self.from_32(at_32)))
         at_8 = self.neck_8(at_8 + _doubled(self.from_16(at_16)))
-        at_4 = self.neck_4(at_4 + _doubled(self.from_8(at_8)))
+        at_4 = self.neck_4(at_4 + _doubled(self.from_8(at_8)))  # (B, 48, n, n), n = S / 4
         heat = (self.maps(at_4) + self.prior).flatten(2).log_softmax(dim=-1)  # (B, J, n * n)
-        pooled = torch.cat([at_32.mean(dim=(2, 3)), at_16.amax(dim=(2, 3))], dim=1)
-        seen, spread = self.certainty(pooled).chunk(2, dim=1)
-        places = heat.exp() @ self.cells.flatten(0, 1)
+        pooled = torch.cat([at_32.mean(dim=(2, 3)), at_16.amax(dim=(2, 3))], dim=1)  # (B, 128 + 96)
+        seen, spread = self.certainty(pooled).chunk(2, dim=1)  # (B, J) each
+        places = heat.exp() @ self.cells.flatten(0, 1)  # (B, J, 2)
         return JointAnswers(places=places, heat=heat, seen=seen, spread=spread.clamp(-4, 2))
 
 

@@ -78,20 +78,20 @@ class PoseNet(nn.Module):
         self.prior.copy_(-3 * (cells(_PRIOR, self.prior) - places[:, None, None]).square().sum(dim=-1))
 
     def forward(self, pixels: Tensor) -> PoseAnswers:
-        at_4 = self.to_4(pixels * 2 - 1)
-        at_8 = self.to_8(at_4)
-        at_16 = self.to_16(at_8)
-        at_32 = self.to_32(at_16)
+        at_4 = self.to_4(pixels * 2 - 1)  # (B, a, S / 4, S / 4)
+        at_8 = self.to_8(at_4)  # (B, b, S / 8, S / 8)
+        at_16 = self.to_16(at_8)  # (B, c, S / 16, S / 16)
+        at_32 = self.to_32(at_16)  # (B, d, S / 32, S / 32)
         at_16 = self.neck_16(at_16 + _doubled(self.from_32(at_32)))
         at_8 = self.neck_8(at_8 + _doubled(self.from_16(at_16)))
-        at_4 = self.neck_4(at_4 + _doubled(self.from_8(at_8)))
+        at_4 = self.neck_4(at_4 + _doubled(self.from_8(at_8)))  # (B, 48, n, n)
         n = at_4.shape[-1]
-        prior = F.interpolate(self.prior[None], (n, n), mode="bilinear", align_corners=False)
-        logits = self.maps(at_4).float() + prior
+        prior = F.interpolate(self.prior[None], (n, n), mode="bilinear", align_corners=False)  # (1, J, n, n)
+        logits = self.maps(at_4).float() + prior  # (B, J, n, n)
         heat = logits.flatten(2).log_softmax(dim=-1)  # (B, J, n * n)
-        places = heat.exp() @ cells(n, heat).flatten(0, 1)
-        whole = self.whole(torch.cat([at_32.mean(dim=(2, 3)), at_16.amax(dim=(2, 3))], dim=1)).float().relu()
-        seen, spread = self._certainty(heat.detach().exp(), places.detach(), at_8, whole)
+        places = heat.exp() @ cells(n, heat).flatten(0, 1)  # (B, J, 2)
+        whole = self.whole(torch.cat([at_32.mean(dim=(2, 3)), at_16.amax(dim=(2, 3))], dim=1)).float().relu()  # (B, 64)
+        seen, spread = self._certainty(heat.detach().exp(), places.detach(), at_8, whole)  # (B, J) each
         return PoseAnswers(places=places, heat=heat, seen=seen, spread=spread.clamp(-4, 3))
 
     def _certainty(self, heat: Tensor, places: Tensor, at_8: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ from torch import Tensor
 from ..faces.locator import Face
 from ..faces.view import CanonicalView, FaceView
 from ..geometry.crop import Box, pixel_box
-from ..geometry.displacement import length, pixel_grid
+from ..geometry.displacement import length, pixel_grid, smoothstep
 from ..geometry.field import Field
 from ..geometry.similarity import Similarity, fit_similarity
 from ..images import reduce
@@ -153,8 +153,7 @@ class BodySight:
         motion = length(self.view.motion_from_photo(displacement, seen)) * seen.pixels_per_cell
         if float(motion[radius < 1].amax()) < _BORDERS_ON * float(length(displacement).amax()):
             return torch.zeros_like(radius)
-        t = ((_FACE_TO - radius) / (_FACE_TO - _FACE_FROM)).clamp(0, 1)
-        return t * t * (3 - 2 * t)
+        return smoothstep((_FACE_TO - radius) / (_FACE_TO - _FACE_FROM))
 
 
 def _moved_beside(overall: Copy, frame: Similarity, view: FaceView) -> bool:

@@ -47,7 +47,7 @@ class Residual(nn.Module):
         self.branch = nn.Sequential(*convs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.branch(x))
+        return F.relu(x + self.branch(x))  # (B, width, H, W)
 
 
 class Finder(nn.Module):
@@ -65,10 +65,11 @@ class Finder(nn.Module):
             self.head[1].bias.copy_(torch.tensor([-4.0, 0.0, 0.0, 0.0, 1.0, 0.0]))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        fine = self.to_16(pixels * 2 - 1)
-        middle = self.to_8(fine)
+        fine = self.to_16(pixels * 2 - 1)  # (B, 72, S / 16, S / 16)
+        middle = self.to_8(fine)  # (B, 104, S / 32, S / 32)
         middle = middle + F.interpolate(self.to_4(middle), scale_factor=2.0, mode="bilinear")
-        return self.head(fine + F.interpolate(self.lateral(middle), scale_factor=2.0, mode="bilinear"))
+        fine = fine + F.interpolate(self.lateral(middle), scale_factor=2.0, mode="bilinear")
+        return self.head(fine)  # (B, 6, S / 16, S / 16)
 
 
 def finder_boxes(answer: Tensor) -> tuple[Tensor, Similarity]:
@@ -105,7 +106,7 @@ class LandmarkNet(nn.Module):
         self.prior.copy_(-6 * (self.cells - points[:, None, None]).square().sum(dim=-1))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        middle = self.middle(self.stem(pixels * 2 - 1))
-        deep = F.interpolate(self.lateral(self.deep(middle)), scale_factor=2.0, mode="bilinear")
-        logits = self.head(self.neck(middle + deep)) + self.prior
+        middle = self.middle(self.stem(pixels * 2 - 1))  # (B, 64, n, n), n = 128 / 8
+        deep = F.interpolate(self.lateral(self.deep(middle)), scale_factor=2.0, mode="bilinear")  # (B, 64, n, n)
+        logits = self.head(self.neck(middle + deep)) + self.prior  # (B, K, n, n)
         return logits.flatten(2).softmax(dim=-1) @ self.cells.flatten(0, 1)  # (B, K, 2)

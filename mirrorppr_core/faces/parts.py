@@ -16,6 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..geometry.displacement import smoothstep
 from .landmarks import BROW_L, BROW_R, EYE_L, EYE_R, FACE_POINTS, LIPS_OUTER, NOSE, OVAL, eye_centres
 
 PARTS = ("eyes", "brows", "nose", "mouth", "contour", "hair", "body")
@@ -61,13 +62,13 @@ def part_shares(landmarks: Tensor, points: Tensor) -> Tensor:
             for pieces in _FEATURES.values()
         ]
     )  # (4, N)
-    nearest = _ramp((_NONE - away.amin(0) / unit) / (_NONE - _FULL))
+    nearest = smoothstep((_NONE - away.amin(0) / unit) / (_NONE - _FULL))
     # The face's own outline holds its ground against the ends of the brows.
     outline, beyond = _outline_distance(points, landmarks[list(OVAL)])
     *features, outlined = _nearer(torch.cat([away, outline[None]])) * nearest
-    outside = _ramp((beyond / unit - _RIM_FROM) / (_RIM_TO - _RIM_FROM))
+    outside = smoothstep((beyond / unit - _RIM_FROM) / (_RIM_TO - _RIM_FROM))
     height = (points - (right + left) / 2) @ down / unit
-    below = _ramp((height - _HAIR_TO) / (_BODY_FROM - _HAIR_TO))
+    below = smoothstep((height - _HAIR_TO) / (_BODY_FROM - _HAIR_TO))
     rest = 1 - nearest
     contour, hair, body = outlined + rest * (1 - outside), rest * outside * (1 - below), rest * outside * below
     return torch.stack([*features, contour, hair, body])
@@ -77,7 +78,7 @@ def _nearer(away: Tensor) -> Tensor:
     """Shares (F, N) of features by their distances (F, N): none where another feature is three times as near."""
     first, second = away[:, None], away[None]
     lead = (second - first) / (second + first).clamp_min(1e-6)  # 1 on the first, -1 on the second
-    wins = _ramp(0.5 + lead)
+    wins = smoothstep(0.5 + lead)
     wins.diagonal(dim1=0, dim2=1).fill_(1.0)
     worth = wins.prod(1)
     return worth / worth.sum(0).clamp_min(1e-6)
@@ -92,7 +93,7 @@ def _side_share(landmarks: Tensor, points: Tensor, side: str) -> Tensor:
     leftward = torch.stack([along[1], -along[0]])
     leftward = leftward * torch.sign((left - right) @ leftward)
     beside = (points - root) @ leftward / unit
-    share = _ramp(0.5 + beside / (2 * _MIDDLE))
+    share = smoothstep(0.5 + beside / (2 * _MIDDLE))
     return share if side == "left" else 1 - share
 
 
@@ -131,9 +132,3 @@ def _hull(points: Tensor) -> Tensor:
 
 def _turn(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> float:
     return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
-
-
-def _ramp(t: Tensor) -> Tensor:
-    """0 below 0, 1 above 1, smooth between."""
-    t = t.clamp(0, 1)
-    return t * t * (3 - 2 * t)

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..geometry.crop import pixel_box
-from ..geometry.displacement import pixel_grid, sample
+from ..geometry.displacement import pixel_grid, sample, smoothstep
 from ..geometry.field import Field
 from ..geometry.similarity import Similarity, fit_similarity
 
@@ -196,9 +196,7 @@ def _turn(vectors: Tensor, linear: Tensor) -> Tensor:
 
 def _window(n: int) -> Tensor:
     """1 inside, a smooth fall to 0 over the border cells."""
-    distance = torch.minimum(torch.arange(n), torch.arange(n).flip(0)) / _BORDER_CELLS
-    ramp = distance.clamp(max=1)
-    ramp = ramp * ramp * (3 - 2 * ramp)
+    ramp = smoothstep(torch.minimum(torch.arange(n), torch.arange(n).flip(0)) / _BORDER_CELLS)
     return (ramp[:, None] * ramp[None, :])[None, None]
 
 

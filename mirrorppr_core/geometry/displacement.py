@@ -23,6 +23,12 @@ MINIFYING_STRETCH = 1.2
 _INVERTIBLE_AREA = 0.05  # of the map; below it `invert` takes the small steps that cannot run away
 
 
+def smoothstep(t: Tensor) -> Tensor:
+    """0 below 0, 1 above 1, and between them without a kink: 3 t^2 - 2 t^3."""
+    t = t.clamp(0, 1)
+    return t * t * (3 - 2 * t)
+
+
 def pixel_grid(height: int, width: int, *, device=None, dtype: torch.dtype = torch.float32) -> Tensor:
     """Absolute position of every pixel, x then y.  Returns (1, 2, H, W)."""
     y = torch.arange(height, device=device, dtype=dtype)
@@ -231,23 +237,6 @@ def inverse_at(
         # Near a fold Newton's steps have no bounds; the simple ones have.
         inverse = torch.where(area > _INVERTIBLE_AREA, inverse - step, -torch.cat([dx, dy], dim=1))
     return inverse
-
-
-def smooth(displacement: Tensor, sigma_px: float) -> Tensor:
-    """Gaussian blur of the motion; the border value goes on outside.  (B, 2, H, W)."""
-    check_displacement(displacement)
-    if sigma_px < 0:
-        raise ValueError(f"sigma_px={sigma_px}: use 0 (no smoothing) or more")
-    if sigma_px == 0:
-        return displacement
-    radius = math.ceil(3 * sigma_px)
-    offsets = torch.arange(-radius, radius + 1, device=displacement.device)
-    kernel = torch.exp(-0.5 * (offsets / sigma_px) ** 2)
-    kernel = (kernel / kernel.sum()).to(displacement.dtype)
-    planes = displacement.flatten(0, 1)[:, None]  # (2B, 1, H, W)
-    planes = F.pad(planes, (radius,) * 4, mode="replicate")
-    planes = F.conv2d(planes, kernel.view(1, 1, 1, -1))
-    return F.conv2d(planes, kernel.view(1, 1, -1, 1)).view_as(displacement)
 
 
 def length(vectors: Tensor) -> Tensor:

@@ -113,11 +113,11 @@ class BankFit(nn.Module):
         """tokens: (B, Q, text_width).  Returns how much of every atom is taken (B, M), and how much of what they
         leave is to be copied (B, 1): it may be a part of the retouch, or only what was measured badly."""
         with torch.no_grad(), _full_precision(match.match):
-            cues = match.cues(self.one_way)
-        answer = self.answer(self.read(torch.cat([cues, tokens.mean(1)], dim=1)))
+            cues = match.cues(self.one_way)  # (B, 3 M + 2)
+        answer = self.answer(self.read(torch.cat([cues, tokens.mean(1)], dim=1)))  # (B, 2 M + 1)
         precision, weight, keep = answer.split([len(self.one_way), len(self.one_way), 1], dim=1)
         with _full_precision(match.match):
-            found = match.solve(_LEAST_PRECISION + precision.float().clamp(-6, 6).exp())
+            found = match.solve(_LEAST_PRECISION + precision.float().clamp(-6, 6).exp())  # (B, M)
         return weight * found * torch.where(match.size > 0, 1 / match.size.clamp(min=1e-6), 0.0), 1 + keep
 
 

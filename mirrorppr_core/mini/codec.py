@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..geometry.displacement import length
+from ..geometry.displacement import length, smoothstep
 
 # Below the first share of the scale a motion is noise and becomes zero; above the second it is untouched.
 _GATE = (0.05, 0.12)
@@ -35,5 +35,4 @@ class FieldCodec:
     def decode(self, latent: Tensor, scale: Tensor) -> Tensor:
         """Latent -> (B, 2, N, N) cells, negligible motion exactly zero."""
         low, high = _GATE
-        gate = ((length(latent) - low) / (high - low)).clamp(0, 1)
-        return latent * scale * (gate * gate * (3 - 2 * gate))
+        return latent * scale * smoothstep((length(latent) - low) / (high - low))

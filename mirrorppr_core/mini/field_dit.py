@@ -95,17 +95,18 @@ class FieldDiT(nn.Module):
 
     def forward(self, *, noisy: Tensor, condition: FieldCondition, tokens: Tensor, t: Tensor) -> Tensor:
         """noisy: (B, 2, N, N), tokens: (B, Q, text_width), t: (B,). Returns x_0 (B, 2, N, N)."""
-        made, left = self.split(condition, tokens)
-        cells = torch.cat([noisy, left, made, condition.query_shape, condition.exemplar_shape], dim=1)
+        made, left = self.split(condition, tokens)  # (B, 2, N, N) each
+        cells = torch.cat([noisy, left, made, condition.query_shape, condition.exemplar_shape], dim=1)  # (B, 10, N, N)
         stem = F.gelu(self.stem(cells), approximate="tanh")  # (B, C, N / 2, N / 2)
         image = self.to_tokens(stem).flatten(2).transpose(1, 2)  # (B, G * G, D)
         image = image + self.feature_in(self.feature_norm(condition.features))
-        adaptation = self.adaptation(condition, tokens, made, left)
-        extra = self.geometry_out(adaptation)
+        adaptation = self.adaptation(condition, tokens, made, left)  # (B, hidden)
+        extra = self.geometry_out(adaptation)  # (B, D)
         out = self.dit(image=image, text=tokens, t=t, height=self.grid, width=self.grid, extra=extra)
-        out = out.transpose(1, 2).unflatten(2, (self.grid, self.grid))
+        out = out.transpose(1, 2).unflatten(2, (self.grid, self.grid))  # (B, C p p, G, G)
         fine = F.pixel_shuffle(out, self.patch)  # (B, C, N / 2, N / 2)
-        return self._answer(made, left, adaptation, self.head(torch.cat([stem, fine], dim=1)))
+        local = self.head(torch.cat([stem, fine], dim=1))  # (B, 6, N / 2, N / 2)
+        return self._answer(made, left, adaptation, local)  # (B, 2, N, N)
 
     def adaptation_modules(self) -> dict[str, nn.Module]:
         """The parts that `without_dit` uses, by their names here."""
@@ -127,20 +128,20 @@ class FieldDiT(nn.Module):
 
     def _answer(self, made: Tensor, left: Tensor, adaptation: Tensor, local: Tensor) -> Tensor:
         """local: (B, 6, N / 2, N / 2) what the DiT adds to the adaptation's gain, shift and rest."""
-        direct = self.direct(adaptation).unflatten(1, (_OUTPUT_CHANNELS, self.grid, self.grid))
+        direct = self.direct(adaptation).unflatten(1, (_OUTPUT_CHANNELS, self.grid, self.grid))  # (B, 6, G, G)
         answer = local + F.interpolate(direct, size=local.shape[-2:], mode="bilinear", align_corners=False)
         answer = F.interpolate(answer, scale_factor=2, mode="bilinear", align_corners=False)  # (B, 6, N, N)
-        gain, shift, rest = answer.chunk(3, dim=1)
+        gain, shift, rest = answer.chunk(3, dim=1)  # (B, 2, N, N) each
         moved = sample(left, pixel_grid(*shift.shape[-2:], device=shift.device) + shift, mode="bilinear")
         return made + (_MAX_LOG_GAIN * torch.tanh(gain)).exp() * moved + rest
 
     def adaptation(self, condition: FieldCondition, tokens: Tensor, made: Tensor, left: Tensor) -> Tensor:
         """What this operation makes of the difference between the two faces: a product, because the same longer
         upper lip means a larger gain for moving the mouth and nothing for the eyes. Returns (B, hidden)."""
-        query, exemplar = self.code(condition.query_points), self.code(condition.exemplar_points)
-        faces = self.geometry_in(torch.cat([query, exemplar, query - exemplar], dim=1))
-        motion = F.adaptive_avg_pool2d(torch.cat([made, left], dim=1), _MOTION_GRID).flatten(1)
-        operation = self.operation_in(torch.cat([motion, tokens.mean(1)], dim=1))
+        query, exemplar = self.code(condition.query_points), self.code(condition.exemplar_points)  # (B, codes) each
+        faces = self.geometry_in(torch.cat([query, exemplar, query - exemplar], dim=1))  # (B, hidden)
+        motion = F.adaptive_avg_pool2d(torch.cat([made, left], dim=1), _MOTION_GRID).flatten(1)  # (B, 4 * 16 * 16)
+        operation = self.operation_in(torch.cat([motion, tokens.mean(1)], dim=1))  # (B, hidden)
         product = faces * torch.tanh(operation)
         return product + self.mix(product)
 

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry.displacement import pixel_grid, sample
+from ..images import LUMA
 from .clean import resize_affine, robust_fit
-from .estimate import LUMA, MotionConfig, estimate_motion
+from .estimate import MotionConfig, estimate_motion
 
 _COARSE_SIDE = 256  # pixels of the copy
 _COARSE = MotionConfig(max_side=_COARSE_SIDE, iterations=(4, 4, 4, 3, 3, 2))

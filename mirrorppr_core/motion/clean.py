@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..geometry.displacement import length, pixel_grid
+from ..geometry.displacement import length, pixel_grid, smoothstep
 
 MAX_SHIFT_PX = 2.0  # a global part beyond these is not a resaving artefact; leave the rest to the edit
 MAX_SLOPE = 0.004
@@ -43,8 +43,8 @@ def remove_noise(
     noise = strength[..., :rows, :columns].flatten(1).quantile(0.4, dim=1) / 1.01
     noise = noise.clamp(MIN_NOISE_PX, MAX_NOISE_PX)
     gate = strength / noise.view(-1, 1, 1, 1)
-    gate = ((gate - GATE_FROM) / (GATE_TO - GATE_FROM)).clamp(0, 1)
-    gate = gate * gate * (3 - 2 * gate) * _near(gate > 0, evidence > 1)
+    gate = smoothstep((gate - GATE_FROM) / (GATE_TO - GATE_FROM))
+    gate = gate * _near(gate > 0, evidence > 1)
     return edit * gate, noise
 
 

@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry.displacement import length, pixel_grid, resize_displacement, sample
+from ..images import LUMA
 from .clean import affine_motion, fit_global, node_positions, remove_noise, resize_affine
 from .solver import apply_blocks, solve
 
 STRIDE = 4  # pixels per grid node
-LUMA = (0.299, 0.587, 0.114)
 MAX_MOTION = 0.25  # of the longer side
 CONTRAST_FLOOR = 0.02  # local standard deviation below which texture counts as noise
 # Evidence for a motion: misfit that it must save, at least, per variance of the noise and per misfit that is left.
@@ -237,27 +237,13 @@ def _gauss_newton_step(
     Minimises  sum w (g . (u - flow) - r)^2 + bending |Laplacian u|^2  with r = target - warped
     source and g the image gradient, both summed over grid cells.
     """
-    height, width = target.shape[-2:]
-    dense = F.interpolate(flow, scale_factor=STRIDE, mode="bilinear", align_corners=False)
-    grid = pixel_grid(height, width, device=flow.device)
+    dense = F.interpolate(flow, scale_factor=STRIDE, mode="bilinear", align_corners=False)  # (B, 2, H, W)
+    grid = pixel_grid(*target.shape[-2:], device=flow.device)
     positions = grid + dense
-    warped = sample(source, positions, mode="bicubic" if fine else "bilinear")
-    gradient_x, gradient_y = torch.gradient((target + warped) / 2, dim=(-1, -2))
+    warped = sample(source, positions, mode="bicubic" if fine else "bilinear")  # (B, 1, H, W)
     residual = target - warped
     weight = _inside(grid, valid) * _inside(positions, valid) / (1 + residual**2)
-    weighted_x, weighted_y = weight * gradient_x, weight * gradient_y
-    products = torch.cat(
-        [
-            weighted_x * gradient_x,
-            weighted_x * gradient_y,
-            weighted_y * gradient_y,
-            weighted_x * residual,
-            weighted_y * residual,
-        ],
-        dim=1,
-    )
-    pooled = blur(F.avg_pool2d(products, STRIDE))
-    tensor, pull = pooled[:, :3], pooled[:, 3:]
+    tensor, pull = _normal_equations((target + warped) / 2, residual, weight)
     bending = torch.full((len(flow), 1, 1, 1), config.bending, device=flow.device)
     if fine:  # the noisier the pictures, the stiffer the plate
         bending = (3 * _variance(residual)).clamp(config.bending, config.max_bending)
@@ -270,6 +256,18 @@ def _gauss_newton_step(
         tolerance=config.tolerance,
     )
     return solution, tensor
+
+
+def _normal_equations(image: Tensor, residual: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """What brightness says about the motion at each node.  All (B, 1, H, W).
+
+    Returns sum w g g^T as (B, 3, h, w), [[0, 1], [1, 2]], and sum w g r as (B, 2, h, w); g is the image's gradient.
+    """
+    x, y = torch.gradient(image, dim=(-1, -2))
+    weighted_x, weighted_y = weight * x, weight * y
+    products = [weighted_x * x, weighted_x * y, weighted_y * y, weighted_x * residual, weighted_y * residual]
+    pooled = blur(F.avg_pool2d(torch.cat(products, dim=1), STRIDE))  # (B, 5, h, w)
+    return pooled[:, :3], pooled[:, 3:]
 
 
 def _variance(residual: Tensor) -> Tensor:

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry.displacement import pixel_grid, sample
-from .estimate import LUMA, blur
+from ..images import LUMA
+from .estimate import blur
 
 _REACH_PX = 1  # colours this near explain a pixel
 _LIKENESS_SIDE, _LIKENESS_WINDOW = 256, 13  # pixels

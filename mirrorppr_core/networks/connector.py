@@ -28,7 +28,7 @@ class _HeadNorm(nn.Module):
         self.gamma = nn.Parameter(torch.ones(heads, 1, head_dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.normalize(x, dim=-1) * self.gamma * x.shape[-1] ** 0.5
+        return F.normalize(x, dim=-1) * self.gamma * x.shape[-1] ** 0.5  # (B, h, Q, d)
 
 
 class _Attention(nn.Module):
@@ -46,9 +46,9 @@ class _Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (
             rearrange(p(x), "b t (h d) -> b h t d", h=self.heads) for p in (self.q_proj, self.k_proj, self.v_proj)
-        )
+        )  # (B, h, Q, d) each
         mixed = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v)
-        return self.o_proj(rearrange(mixed, "b h t d -> b t (h d)"))
+        return self.o_proj(rearrange(mixed, "b h t d -> b t (h d)"))  # (B, Q, D)
 
 
 class _GatedMLP(nn.Module):
@@ -59,7 +59,8 @@ class _GatedMLP(nn.Module):
         self.down_proj = nn.Linear(4 * width, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        gated = F.silu(self.gate_proj(x)) * self.up_proj(x)  # (B, Q, 4 D)
+        return self.down_proj(gated)  # (B, Q, D)
 
 
 class _Layer(nn.Module):
@@ -72,7 +73,7 @@ class _Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x))
-        return x + self.mlp(self.post_attention_layernorm(x))
+        return x + self.mlp(self.post_attention_layernorm(x))  # (B, Q, D)
 
 
 class _Encoder(nn.Module):
@@ -101,5 +102,5 @@ class Connector(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         for layer in self.encoder.layers:
-            tokens = layer(tokens)
-        return self.proj(tokens)
+            tokens = layer(tokens)  # (B, Q, width)
+        return self.proj(tokens)  # (B, Q, output)

@@ -12,6 +12,7 @@ start at zero (adaLN-Zero), so a fresh block is the identity. Shapes: B batch, T
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +36,8 @@ class _TimestepEmbedder(nn.Module):
         half = _TIME_CHANNELS // 2
         frequency = torch.exp(-math.log(10000) * torch.arange(half, device=t.device) / half)
         angle = 1000 * t[:, None] * frequency  # (B, 128); t in [0, 1]
-        return self.linear_2(F.silu(self.linear_1(torch.cat([angle.cos(), angle.sin()], dim=-1))))
+        waves = torch.cat([angle.cos(), angle.sin()], dim=-1)  # (B, 256)
+        return self.linear_2(F.silu(self.linear_1(waves)))  # (B, D)
 
 
 class _TimeTextEmbed(nn.Module):
@@ -50,7 +52,7 @@ class _GELUProjection(nn.Module):
         self.proj = nn.Linear(inputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.gelu(self.proj(x), approximate="tanh")
+        return F.gelu(self.proj(x), approximate="tanh")  # (B, L, 4 D)
 
 
 class _FeedForward(nn.Module):
@@ -61,7 +63,7 @@ class _FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.net:
             x = layer(x)
-        return x
+        return x  # (B, L, D)
 
 
 class JointAttention(nn.Module):
@@ -86,11 +88,28 @@ class JointAttention(nn.Module):
 
         q = torch.cat([self.norm_added_q(split(self.add_q_proj(text))), self.norm_q(split(self.to_q(image)))], dim=2)
         k = torch.cat([self.norm_added_k(split(self.add_k_proj(text))), self.norm_k(split(self.to_k(image)))], dim=2)
-        v = torch.cat([split(self.add_v_proj(text)), split(self.to_v(image))], dim=2)
+        v = torch.cat([split(self.add_v_proj(text)), split(self.to_v(image))], dim=2)  # (B, h, T + L, d), as q and k
         mixed = F.scaled_dot_product_attention(apply_rope(q, rope), apply_rope(k, rope), v)
-        mixed = rearrange(mixed, "b h t d -> b t (h d)")
+        mixed = rearrange(mixed, "b h t d -> b t (h d)")  # (B, T + L, D)
         text_out, image_out = mixed.split([text.shape[1], image.shape[1]], dim=1)
         return self.to_out[0](image_out), self.to_add_out(text_out)
+
+
+class Modulation(NamedTuple):
+    """What the time does to one part of a block, (B, 1, D) each: x + gate * part(LN(x) * (1 + scale) + shift)."""
+
+    shift: Tensor
+    scale: Tensor
+    gate: Tensor
+
+    def of(self, x: Tensor) -> Tensor:
+        return _modulate(x, self.shift, self.scale)
+
+
+def _modulations(layer: nn.Module, time: Tensor) -> tuple[Modulation, Modulation]:
+    """Of a stream's attention and of its MLP.  layer: time (B, D) -> (B, 6 D)."""
+    six = layer(time)[:, None].chunk(6, dim=-1)  # (B, 1, D) each
+    return Modulation(*six[:3]), Modulation(*six[3:])
 
 
 class DualStreamBlock(nn.Module):
@@ -106,14 +125,12 @@ class DualStreamBlock(nn.Module):
         self.txt_mlp = _FeedForward(width)
 
     def forward(self, image: Tensor, text: Tensor, time: Tensor, rope: Tensor) -> tuple[Tensor, Tensor]:
-        shift_i, scale_i, gate_i, shift_im, scale_im, gate_im = self.img_mod(time)[:, None].chunk(6, dim=-1)
-        shift_t, scale_t, gate_t, shift_tm, scale_tm, gate_tm = self.txt_mod(time)[:, None].chunk(6, dim=-1)
-        image_out, text_out = self.attn(
-            image=_modulate(image, shift_i, scale_i), text=_modulate(text, shift_t, scale_t), rope=rope
-        )
-        image, text = image + gate_i * image_out, text + gate_t * text_out
-        image = image + gate_im * self.img_mlp(_modulate(image, shift_im, scale_im))
-        text = text + gate_tm * self.txt_mlp(_modulate(text, shift_tm, scale_tm))
+        image_attn, image_mlp = _modulations(self.img_mod, time)
+        text_attn, text_mlp = _modulations(self.txt_mod, time)
+        image_out, text_out = self.attn(image=image_attn.of(image), text=text_attn.of(text), rope=rope)
+        image, text = image + image_attn.gate * image_out, text + text_attn.gate * text_out
+        image = image + image_mlp.gate * self.img_mlp(image_mlp.of(image))  # (B, L, D)
+        text = text + text_mlp.gate * self.txt_mlp(text_mlp.of(text))  # (B, T, D)
         return image, text
 
 
@@ -123,7 +140,7 @@ class _NormOut(nn.Module):
         self.linear = nn.Linear(width, 2 * width)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        scale, shift = self.linear(F.silu(time))[:, None].chunk(2, dim=-1)
+        scale, shift = self.linear(F.silu(time))[:, None].chunk(2, dim=-1)  # (B, 1, D) each
         return _modulate(x, shift, scale)
 
 
@@ -156,14 +173,14 @@ class DualStreamDiT(nn.Module):
         self, *, image: Tensor, text: Tensor, t: Tensor, height: int, width: int, extra: Tensor | None = None
     ) -> Tensor:
         rope = rope_table(self.config.rope_axes, text_length=text.shape[1], height=height, width=width)
-        rope = rope.to(image.device)
-        time = self.time_text_embed.timestep_embedder(t)
+        rope = rope.to(image.device)  # (T + L, head_dim / 2)
+        time = self.time_text_embed.timestep_embedder(t)  # (B, D)
         if extra is not None:
             time = time + extra
-        image, text = self.img_in(image), self.txt_in(self.txt_norm(text))
+        image, text = self.img_in(image), self.txt_in(self.txt_norm(text))  # (B, L, D), (B, T, D)
         for block in self.transformer_blocks:
             image, text = block(image=image, text=text, time=time, rope=rope)
-        return self.proj_out(self.norm_out(image, time))
+        return self.proj_out(self.norm_out(image, time))  # (B, L, out_channels)
 
 
 def rope_table(axes: tuple[int, int, int], *, text_length: int, height: int, width: int) -> Tensor:

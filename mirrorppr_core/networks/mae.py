@@ -13,11 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..images import IMAGENET_MEAN, IMAGENET_STD
 from .config import MAEConfig
 from .vit import LAYER_NORM_EPS, ViTEncoder, initialise
-
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
 
 
 class _PatchEmbeddings(nn.Module):
@@ -48,27 +46,28 @@ class MAEEncoder(nn.Module):
         self.embeddings.position_embeddings.data.copy_(sincos_positions(config.grid, config.width))
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.encode(self.embed(image))[:, 1:]
+        return self.encode(self.embed(image))[:, 1:]  # (B, G * G, D)
 
     def embed(self, image: Tensor) -> Tensor:
         """Patches with their positions, before any layer. Returns (B, G * G, D)."""
         size = self.config.image_size
         if image.shape[-2:] != (size, size):
             raise ValueError(f"MAE input is {tuple(image.shape[-2:])}, needs {size}x{size}: use CanonicalView.see")
-        patches = self.embeddings.patch_embeddings.projection(normalise(image)).flatten(2).transpose(1, 2)
+        patches = self.embeddings.patch_embeddings.projection(normalise(image))  # (B, D, G, G)
+        patches = patches.flatten(2).transpose(1, 2)  # (B, G * G, D)
         return patches + self.embeddings.position_embeddings[:, 1:]
 
     def encode(self, patches: Tensor) -> Tensor:
         """Class token and any subset of embedded patches through the layers. (B, T, D) -> (B, 1 + T, D)."""
         cls = self.embeddings.cls_token + self.embeddings.position_embeddings[:, :1]
-        tokens = torch.cat([cls.expand(patches.shape[0], -1, -1), patches], dim=1)
+        tokens = torch.cat([cls.expand(patches.shape[0], -1, -1), patches], dim=1)  # (B, 1 + T, D)
         return self.layernorm(self.encoder(tokens))
 
 
 def normalise(image: Tensor) -> Tensor:
     """[0, 1] pixels to ImageNet-normalised ones. (B, 3, H, W) -> (B, 3, H, W)."""
-    mean = torch.tensor(_MEAN, dtype=image.dtype, device=image.device).view(1, 3, 1, 1)
-    std = torch.tensor(_STD, dtype=image.dtype, device=image.device).view(1, 3, 1, 1)
+    mean = torch.tensor(IMAGENET_MEAN, dtype=image.dtype, device=image.device).view(1, 3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, dtype=image.dtype, device=image.device).view(1, 3, 1, 1)
     return (image - mean) / std
 
 

@@ -64,10 +64,10 @@ class RFormer(nn.Module):
                 raise ValueError("this R-Former was trained with measured motion: pass motion=(B, C, N, N)")
             side = self.config.mae.grid
             motion = motion * motion.new_tensor(_MOTION_GAIN).view(1, -1, 1, 1)
-            cells = rearrange(motion, "b c (h p) (w q) -> b (h w) (c p q)", h=side, w=side)
-            after = after + parts.motion_projection(cells)
+            cells = rearrange(motion, "b c (h p) (w q) -> b (h w) (c p q)", h=side, w=side)  # (B, G * G, C p q)
+            after = after + parts.motion_projection(cells)  # (B, G * G, D)
         batch = before.shape[0]
-        queries = parts.latent_motion_token.expand(batch, -1, -1)
-        sequence = torch.cat([queries, before, parts.sep_token.expand(batch, -1, -1), after], dim=1)
+        queries, sep = parts.latent_motion_token.expand(batch, -1, -1), parts.sep_token.expand(batch, -1, -1)
+        sequence = torch.cat([queries, before, sep, after], dim=1)  # (B, Q + 2 G * G + 1, D)
         tokens = self.layernorm(self.encoder(sequence + parts.position_embeddings))
-        return tokens[:, : self.config.rformer.num_queries]
+        return tokens[:, : self.config.rformer.num_queries]  # (B, Q, D)

@@ -38,9 +38,9 @@ class _Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         qkv = (self.attention.query(x), self.attention.key(x), self.attention.value(x))
-        q, k, v = (rearrange(y, "b t (h d) -> b h t d", h=self.heads) for y in qkv)
-        mixed = F.scaled_dot_product_attention(q, k, v)  # (B, h, T, d)
-        return self.output.dense(rearrange(mixed, "b h t d -> b t (h d)"))
+        q, k, v = (rearrange(y, "b t (h d) -> b h t d", h=self.heads) for y in qkv)  # (B, h, T, d) each
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        return self.output.dense(rearrange(mixed, "b h t d -> b t (h d)"))  # (B, T, D)
 
 
 class ViTLayer(nn.Module):
@@ -56,7 +56,8 @@ class ViTLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attention(self.layernorm_before(x))
-        return x + self.output.dense(F.gelu(self.intermediate.dense(self.layernorm_after(x))))
+        wide = F.gelu(self.intermediate.dense(self.layernorm_after(x)))  # (B, T, mlp_ratio D)
+        return x + self.output.dense(wide)  # (B, T, D)
 
 
 class ViTEncoder(nn.Module):
@@ -69,7 +70,7 @@ class ViTEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layer:
             x = layer(x)
-        return x
+        return x  # (B, T, D)
 
 
 def initialise(module: nn.Module, std: float = 0.02) -> None:

@@ -14,7 +14,7 @@ Displacements are backward. B faces, N points, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -61,13 +61,12 @@ def apply_llw(
     steps: Steps,
     *,
     mode: str = "exact",
-    find_mesh: Callable[[Tensor], Tensor] | None = None,
 ) -> LLWImage:
     """Retouch a portrait with operations in order.
 
     image: (1, 3, H, W) in [0, 1].  mesh: (478, 2).  steps: (name, strength) pairs.
-    Landmarks follow the motion from step to step; `find_mesh(image)` replaces that by a fresh
-    detection, as the published data has it. In exact mode the photo is resampled once.
+    Landmarks follow the motion from step to step; the published data finds them afresh each time. In exact mode the
+    photo is resampled once.
     """
     size = tuple(image.shape[-2:])
     total = torch.zeros(1, 2, *size)
@@ -78,10 +77,10 @@ def apply_llw(
         is_last = index + 1 == len(steps)
         if mode == "official":
             result = _blend_bytes(result, step)
-        elif is_last or find_mesh:
+        elif is_last:
             result = warp(image, total)
         if not is_last:
-            mesh = find_mesh(result) if find_mesh else _follow_dense(mesh, step.displacement)
+            mesh = _follow_dense(mesh, step.displacement)
     return LLWImage(image=result, displacement=total)
 
 
@@ -92,17 +91,13 @@ def llw_displacement(
     operation: str,
     strength: float,
     mode: str = "exact",
-    grid_share: float = GRID_SHARE,
 ) -> LLWResult:
-    """The dense motion of one operation.  mesh: (478, 2).  size: (H, W).  strength: -100..100.
-
-    grid_share: exact mode only; a smaller share imitates pairs that were edited at more pixels.
-    """
+    """The dense motion of one operation.  mesh: (478, 2).  size: (H, W).  strength: -100..100."""
     if mode == "official":
         return _official(mesh, size, checked_operation(mesh[None], operation, strength), strength)
     if mode != "exact":
         raise ValueError(f"mode={mode!r}: use one of {', '.join(MODES)}")
-    motion = llw_motion(mesh[None], size, operation=operation, strength=strength, grid_share=grid_share)
+    motion = llw_motion(mesh[None], size, operation=operation, strength=strength)
     lefts, tops, rights, bottoms = zip(*(ring.box for ring in motion.rings), strict=True)
     left, top = max(min(lefts), 0), max(min(tops), 0)
     right, bottom = min(max(rights), size[1]), min(max(bottoms), size[0])
@@ -121,24 +116,21 @@ def llw_displacement_at(
     *,
     operation: str,
     strength: float | Tensor,
-    grid_share: float = GRID_SHARE,
 ) -> Tensor:
     """Exact mode at a few points instead of every pixel, for many faces at once.
 
     points: (N, 2) or (B, N, 2).  mesh: (478, 2) or (B, 478, 2).  strength: a number or (B,).
     Returns displacements shaped like points: what the dense field has there.
     """
-    return llw_sequence_at(points, mesh, size, [(operation, strength)], grid_share=grid_share)
+    return llw_sequence_at(points, mesh, size, [(operation, strength)])
 
 
-def llw_sequence_at(
-    points: Tensor, mesh: Tensor, size: tuple[int, int], steps: Steps, *, grid_share: float = GRID_SHARE
-) -> Tensor:
+def llw_sequence_at(points: Tensor, mesh: Tensor, size: tuple[int, int], steps: Steps) -> Tensor:
     """The same for operations applied in order, each to the landmarks that the ones before have moved."""
     faces = mesh if mesh.ndim == 3 else mesh[None]
     motions = []
     for index, (name, strength) in enumerate(steps):
-        motions.append(llw_motion(faces, size, operation=name, strength=strength, grid_share=grid_share))
+        motions.append(llw_motion(faces, size, operation=name, strength=strength))
         if index + 1 < len(steps):
             faces = follow(faces, motions[-1].at)
     targets = points if points.ndim == 3 else points[None]

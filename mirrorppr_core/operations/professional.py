@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..faces.landmarks import NUM_MESH
-from ..geometry.displacement import pixel_grid
+from ..geometry.displacement import pixel_grid, smoothstep
 from .professional_table import OPERATIONS, ProfessionalOperation, Push, operation_named
 
 __all__ = ["OPERATIONS", "SIDES", "professional_displacement", "professional_displacement_at"]
@@ -195,8 +195,7 @@ def _motion(
         return total
     width = (landmarks[:, 454] - landmarks[:, 234]).norm(dim=-1)[:, None]  # (B, 1)
     away = _distance_outside(points, landmarks[:, list(OVAL)]) / (operation.outside * width).clamp_min(1e-3)
-    near = (1 - away).clamp_min(0)
-    return total * (near.square() * (3 - 2 * near))[..., None]
+    return total * smoothstep(1 - away)[..., None]
 
 
 def _distance_outside(points: Tensor, polygon: Tensor) -> Tensor:

@@ -33,17 +33,13 @@ _VL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _VL_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-def vl_size(height: int, width: int, *, max_pixels: int = _VL_MAX_PIXELS) -> tuple[int, int]:
-    """Size of the picture that the language model sees: sides to the nearest multiple of 28.
-
-    max_pixels: the reference shows the full query; a lower limit saves tokens on large ones.
-    """
+def vl_size(height: int, width: int) -> tuple[int, int]:
+    """Size of the picture that the language model sees: sides to the nearest multiple of 28."""
     if max(height, width) > 200 * min(height, width):
         raise ValueError(f"query is {width}x{height}: too narrow for the language model, which takes up to 200 : 1")
-    most = min(max_pixels, _VL_MAX_PIXELS)
     rounded = round(height / VL_CELL) * VL_CELL, round(width / VL_CELL) * VL_CELL
-    if rounded[0] * rounded[1] > most:
-        shrink = math.sqrt(height * width / most)
+    if rounded[0] * rounded[1] > _VL_MAX_PIXELS:
+        shrink = math.sqrt(height * width / _VL_MAX_PIXELS)
         return tuple(max(VL_CELL, math.floor(side / shrink / VL_CELL) * VL_CELL) for side in (height, width))
     if rounded[0] * rounded[1] < _VL_MIN_PIXELS:
         grow = math.sqrt(_VL_MIN_PIXELS / (height * width))
@@ -51,13 +47,13 @@ def vl_size(height: int, width: int, *, max_pixels: int = _VL_MAX_PIXELS) -> tup
     return rounded
 
 
-def vl_picture(image: Tensor, *, max_pixels: int = _VL_MAX_PIXELS) -> Tensor:
+def vl_picture(image: Tensor) -> Tensor:
     """The query as the language model gets it, (1, 3, H, W) in [0, 1].
 
     Resized here, bicubic with antialiasing as the reference does, so that hosts that would resize otherwise find
     nothing left to do.
     """
-    return resize(image, *vl_size(*image.shape[-2:], max_pixels=max_pixels))
+    return resize(image, *vl_size(*image.shape[-2:]))
 
 
 def vl_patches(picture: Tensor, *, patch: int, merge: int, frames: int) -> tuple[Tensor, Tensor]:

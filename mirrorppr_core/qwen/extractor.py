@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..exemplar import Exemplar, check_pair
-from ..images import as_float
+from ..images import IMAGENET_MEAN, IMAGENET_STD, as_float
 from ..networks.connector import Connector
 from .config import QwenConfig
 from .files import QwenSet, choose_dtype
@@ -24,18 +24,15 @@ from .networks import OfficialMAE, OfficialRFormer
 from .patch_order import CANONICAL, PatchOrder
 
 CROPS = ("stretch", "square")
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
 _STD_EPS = 1e-6  # the release's; keeps our numbers equal to its own
 _STRONG_STRETCH = 1.25
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractConfig:
-    """crop: "stretch" as released, or "square".  centre: x, y in pixels of the pair; None is its middle."""
+    """crop: "stretch" as released, or "square": the middle of the pair."""
 
     crop: str = "stretch"
-    centre: tuple[float, float] | None = None
     patch_order: PatchOrder = CANONICAL
 
     def __post_init__(self) -> None:
@@ -123,7 +120,7 @@ class QwenExtractor:
 
     def _prepare(self, picture: Tensor, config: ExtractConfig) -> Tensor:
         if config.crop == "square":
-            picture = cut(picture, square_box(*picture.shape[-2:], centre=config.centre))
+            picture = cut(picture, square_box(*picture.shape[-2:]))
         if self.config.kind == "face":
             prepared = to_face_input(picture, self.config.side_px)
         else:
@@ -146,13 +143,10 @@ class QwenExtractor:
         return tuple(notes)
 
 
-def square_box(height: int, width: int, *, centre: tuple[float, float] | None = None) -> tuple[int, int, int]:
-    """The largest square of a picture, as near to centred on (x, y) as it fits: left, top, side."""
+def square_box(height: int, width: int) -> tuple[int, int, int]:
+    """The largest square in the middle of a picture: left, top, side."""
     side = min(height, width)
-    x, y = centre or ((width - 1) / 2, (height - 1) / 2)
-    left = min(max(0, round(x - (side - 1) / 2)), width - side)
-    top = min(max(0, round(y - (side - 1) / 2)), height - side)
-    return left, top, side
+    return round((width - side) / 2), round((height - side) / 2), side
 
 
 def cut(picture: Tensor, box: tuple[int, int, int]) -> Tensor:
@@ -182,5 +176,5 @@ def to_pro_input(picture: Tensor, longest: int) -> Tensor:
 
 
 def normalise(pixels: Tensor) -> Tensor:
-    mean, std = (torch.tensor(v, device=pixels.device).view(1, 3, 1, 1) for v in (_MEAN, _STD))
+    mean, std = (torch.tensor(v, device=pixels.device).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
     return (pixels - mean) / (std + _STD_EPS)

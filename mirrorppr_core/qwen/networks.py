@@ -25,8 +25,8 @@ class OfficialMAE(MAEEncoder):
 
     def forward(self, image: Tensor, order: Tensor | None = None) -> Tensor:
         """order: permutation (h * w,) of the patches, or None for raster order."""
-        patches = self.embed(image)
-        return self.encode(patches if order is None else patches[:, order.to(patches.device)])
+        patches = self.embed(image)  # (B, h * w, D)
+        return self.encode(patches if order is None else patches[:, order.to(patches.device)])  # (B, T, D)
 
     def embed(self, image: Tensor) -> Tensor:
         """Patches with their positions; pixels beyond the last whole patch are not seen. Returns (B, h * w, D)."""
@@ -109,9 +109,11 @@ class OfficialRFormer(nn.Module):
         parts = self.embeddings
         batch = before.shape[0]
         queries, sep = parts.latent_motion_token.expand(batch, -1, -1), parts.sep_token.expand(batch, -1, -1)
-        sequence = torch.cat([queries, parts.projection(before), sep, parts.projection(after)], dim=1)
+        sequence = torch.cat(
+            [queries, parts.projection(before), sep, parts.projection(after)], dim=1
+        )  # (B, Q + 2 T + 1, D)
         sequence = sequence + parts.positions(before_grid, after_grid) + parts.token_type_embeddings[0]
-        return self.layernorm(self.encoder(sequence))[:, : self.config.rformer.num_queries]
+        return self.layernorm(self.encoder(sequence))[:, : self.config.rformer.num_queries]  # (B, Q, D)
 
     def _check(self, name: str, features: Tensor, grid: tuple[int, int]) -> None:
         side = self.config.side_patches

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from mirrorppr_core.geometry.displacement import pixel_grid, resize_displacement, sample
-from mirrorppr_core.motion.estimate import LUMA
+from mirrorppr_core.images import LUMA
 
 from .known_truth import to_eight_bits
 

@@ -24,6 +24,7 @@ from mirrorppr_core.faces.landmarks import EYE_L, EYE_R, FACE_POINTS, MIRROR_130
 from mirrorppr_core.faces.locator import face_box
 from mirrorppr_core.geometry.crop import crop, widened
 from mirrorppr_core.geometry.similarity import Similarity, fit_similarity
+from mirrorppr_core.images import LUMA
 
 from ..data.landmarks import load_landmarks
 
@@ -251,7 +252,7 @@ def degrade(pixels: Tensor, generator: Generator) -> Tensor:
     saturation = torch.where(draw(batch) < 0.15, torch.zeros(batch), draw(batch, low=0.6, high=1.4))
     contrast, brightness = draw(batch, low=-0.43, high=0.34).exp(), draw(batch, low=-0.51, high=0.37).exp()
     cast = torch.where(draw(batch, 1) < 0.6, draw(batch, 3, low=0.85, high=1.15), torch.ones(batch, 3))
-    luma = torch.tensor([0.299, 0.587, 0.114]).expand(3, 3)
+    luma = torch.tensor(LUMA).expand(3, 3)
     matrix = saturation[:, None, None] * torch.eye(3) + (1 - saturation)[:, None, None] * luma
     matrix = matrix * (contrast * brightness)[:, None, None] * cast[:, :, None]
     mean = pixels.mean(dim=(1, 2, 3))

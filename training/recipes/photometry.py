@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..data.packed_pixels import as_jpeg, decoded, to_pixels, to_planes
+from mirrorppr_core.images import LUMA
 
-_LUMA = (0.299, 0.587, 0.114)  # Rec. 601, what JPEG and Pillow call grey
+from ..data.packed_pixels import as_jpeg, decoded, to_pixels, to_planes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ def draw_look(generator: torch.Generator, config: PhotometricConfig = Photometri
     # Towards grey by the luma, then the gains, then contrast about 0.5.
     matrix = tuple(
         tuple(
-            contrast * gain * cast[row] * (colour * (row == column) + (1 - colour) * _LUMA[column])
+            contrast * gain * cast[row] * (colour * (row == column) + (1 - colour) * LUMA[column])
             for column in range(3)
         )
         for row in range(3)

@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mirrorppr_core.images import LUMA
+
 from ..data.picture_files import read_picture
 from .formats import ProfessionalEdit
 
@@ -88,5 +90,5 @@ def _bytes(path: Path) -> Tensor:
 
 def _grey(tile: Tensor) -> Tensor:
     """Whole grey levels with the weights of ITU-R BT.601, as the published script compares them."""
-    weights = torch.tensor([0.299, 0.587, 0.114])
+    weights = torch.tensor(LUMA)
     return (tile.float() * weights.view(3, 1, 1)).sum(0).round()

@@ -17,7 +17,6 @@ from mirrorppr_core.geometry.displacement import (
     pixel_grid,
     resize_displacement,
     sample,
-    smooth,
     warp,
 )
 from mirrorppr_core.geometry.field import Field, apply_field
@@ -149,12 +148,6 @@ def test_the_inverse_holds_where_the_map_stretches_to_three_times():
     push[:, 0] = 20 * torch.where(x < 35, steep**2 * (3 - 2 * steep), slow**2 * (3 - 2 * slow))
     assert push.diff(dim=-1).max() > 1.9 and jacobian_determinant(push).min() > 0.5
     assert compose(push, invert(push)).abs().max() < 1e-3
-
-
-def test_smoothing_keeps_a_constant_and_the_total_motion(push):
-    assert_close(smooth(torch.ones(1, 2, 30, 40), 3.0), torch.ones(1, 2, 30, 40))
-    assert_close(smooth(push, 2.0).sum(), push.sum(), atol=0.5, rtol=1e-4)
-    assert torch.equal(smooth(push, 0), push)
 
 
 def test_jacobian_is_the_area_scale_of_the_map():

@@ -71,9 +71,10 @@ def test_exact_mode_is_the_published_deformation_without_its_bias(golden, portra
     """Given the same integer landmarks and grid. The mask differs: ours holds where points move to."""
     mesh = torch.from_numpy(golden[f"landmarks{portrait}"]).float()
     for strength in golden["strengths"].tolist():
-        step = llw_displacement(mesh, (512, 512), operation=name, strength=strength, grid_share=30 / 512)
-        edited = step.mask[0, 0, 4::8, 4::8] > 0
-        positions = (step.deformation + pixel_grid(512, 512))[0, :, 4::8, 4::8]
+        motion = llw_motion(mesh[None], (512, 512), operation=name, strength=strength, grid_share=30 / 512)
+        pixels = pixel_grid(512, 512)
+        edited = motion.mask(pixels)[0, 0, 4::8, 4::8] > 0
+        positions = (motion.deformation(pixels) + pixels)[0, :, 4::8, 4::8]
         expected = torch.from_numpy(golden[f"map_{portrait}_{name}_{strength}_exact"])
         assert_close(positions[:, edited], expected[:, edited], atol=1e-3, rtol=0)
 
@@ -208,19 +209,6 @@ def test_the_exact_result_is_the_photo_where_nothing_moved(mesh):
     still = (edited.displacement == 0).all(1, keepdim=True).expand_as(image)
     assert still.any() and not still.all()
     assert torch.equal(edited.image[still], image[still])
-
-
-def test_a_sequence_asks_for_fresh_landmarks_between_its_steps(mesh):
-    seen = []
-
-    def find_mesh(image):
-        seen.append(image)
-        return mesh
-
-    image = torch.rand(1, 3, *SIZE, generator=torch.Generator().manual_seed(5))
-    steps = [("eye_resize", 50), ("nose_alar", 50), ("mouth_resize", 50)]
-    apply_llw(image, mesh, steps, mode="official", find_mesh=find_mesh)
-    assert len(seen) == 2
 
 
 def test_a_filled_hull_has_its_outline():
