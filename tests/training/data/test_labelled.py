@@ -71,7 +71,7 @@ def test_the_locator_and_the_checks_of_a_run_take_what_find_landmarks_wrote(own_
     assert (crops.pixels[0].float() - crops.pixels[1].float()).abs().mean() < 4, "of 255; the same face, upright"
     told = [f"data.portraits={own_folder}"]
     check(load_preset("mini-face", told), tmp_path)
-    with pytest.raises(ValueError, match="no pose, which the stage `body` learns from"):
+    with pytest.raises(ValueError, match="which the stage `body` learns from"):
         check(load_preset("mini-pro", told), tmp_path)
 
 
