@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.body.data import check_bodies
+from training.data.labelled import labelled_portraits
 from training.pack import pack
 
 
@@ -67,7 +67,8 @@ def test_bodies_come_along_with_their_poses_and_more_pixels(portraits, tmp_path)
         assert list(stored["files"]) == files and np.isnan(stored["pose"][0]).all()
         np.testing.assert_allclose(stored["pose"][1, :, :2], pose[0, :, :2] / 2, atol=1e-3)
         np.testing.assert_allclose(stored["pose"][1, :, 3], pose[0, :, 3], rtol=1e-6)  # visibility has no size
-    check_bodies(tmp_path / "small")
+    face, body = labelled_portraits(tmp_path / "small", split="train", bodies=True)
+    assert face.pose is None and body.is_body and body.pose is not None
 
 
 def test_nothing_is_overwritten_and_an_empty_split_is_named(portraits, tmp_path):
