@@ -1,12 +1,6 @@
 """Professional operations: the laws that their fields obey on drawn people, and no folds on real ones."""
 
 import math
-<<<<<<< HEAD
-import os
-from pathlib import Path
-=======
-from collections import Counter
->>>>>>> 1f12b81 (One reader of portraits and landmarks, upright; the locator trains as stages of the shared loop; a face's table takes the size of its own photo)
 
 import pytest
 import torch
