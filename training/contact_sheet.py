@@ -2,9 +2,9 @@
 
     python -m training.contact_sheet --portraits DIR --out FILE.png [--operations face_trans ...] [--num 3]
 
-DIR holds landmarks.npz (FaceMesh points and body poses) and the pictures it names. A row is one operation on one
-portrait, the untouched photo in the middle. Face operations use eval portraits, body operations the body portraits
-whose pose shows what they move. The sheets show people: look at them, do not publish them.
+DIR is a folder of portraits with landmarks.npz (data/labelled.py). A row is one operation on one portrait of the split
+eval, the untouched photo in the middle. Body operations use the portraits whose pose shows what they move. The sheets
+show people: look at them, do not publish them.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ from mirrorppr_core.operations.professional import LEAST_VISIBILITY, professiona
 from mirrorppr_core.operations.professional_table import OPERATIONS, operation_named
 from mirrorppr_core.photo_files import prepare_folder
 
-from .data.landmark_sources import NpzLandmarks
-from .data.landmarks import Landmarks
-from .data.picture_files import read_picture
+from .data.labelled import LabelledPortrait, labelled_portraits
 from .program import Parser, run
 
 STRENGTHS = (-100, -50, 0, 50, 100)
@@ -81,39 +79,36 @@ def draw_sheet(portraits: Path, operations: list[str], num: int, *, out: Path) -
     if out.suffix.lower() != ".png" or out.is_dir():
         raise ValueError(f"--out {out}: give a file whose name ends in .png")
     prepare_folder(out.parent)
-    source = NpzLandmarks(portraits / "landmarks.npz")
-    known = {file: source.find(file, torch.zeros(1, 3, 1, 1)) for file in sorted(source.files)}
+    known = labelled_portraits(portraits, split="eval", bodies=True)
     rows = []
     for name in operations:
-        chosen = _choose(name, portraits, known, num)
+        chosen = _choose(name, known, num)
         if not chosen:
             raise ValueError(
-                f"no portrait in {portraits / 'landmarks.npz'} shows what {name} moves (faces are taken from eval/): "
-                "leave it out of --operations"
+                f"no portrait of split eval in {portraits} shows what {name} moves: leave it out of --operations"
             )
-        for file in chosen:
-            rows.append(draw_row(read_picture(portraits / file), known[file].mesh, known[file].pose, name))
+        rows += [draw_row(portrait.picture(), portrait.mesh, portrait.pose, name) for portrait in chosen]
     sheet = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)))
     for number, row in enumerate(rows):
         sheet.paste(row, (0, number * row.height))
     return sheet
 
 
-def _choose(name: str, folder: Path, known: dict[str, Landmarks], num: int) -> list[str]:
+def _choose(name: str, known: list[LabelledPortrait], num: int) -> list[LabelledPortrait]:
     """Portraits spread evenly over those on which the operation has something to move."""
-    with_face = [file for file, marks in known.items() if marks.mesh is not None]
-    if operation_named(name).on_body:
-        files = [f for f in with_face if known[f].pose is not None and _shows(name, folder / f, known[f].pose)]
-    else:
-        files = [file for file in with_face if file.startswith("eval/")]
-    return [files[i * len(files) // num] for i in range(min(num, len(files)))]
+    on_body = operation_named(name).on_body
+    shown = [p for p in known if (_shows(name, p) if on_body else not p.is_body)]
+    return [shown[i * len(shown) // num] for i in range(min(num, len(shown)))]
 
 
-def _shows(name: str, picture: Path, pose: Tensor) -> bool:
+def _shows(name: str, portrait: LabelledPortrait) -> bool:
     """Whether half of the operation's pushes or more lie inside the picture and are visible."""
-    with Image.open(picture) as opened:
-        size = torch.tensor(opened.size)
-    inside = ((pose[:, :2] >= 0) & (pose[:, :2] < size)).all(1) & (pose[:, 3] >= LEAST_VISIBILITY)
+    if portrait.pose is None:
+        return False
+    height, width = portrait.size()
+    pose = portrait.pose
+    inside = ((pose[:, :2] >= 0) & (pose[:, :2] < torch.tensor([width, height]))).all(1)
+    inside &= pose[:, 3] >= LEAST_VISIBILITY
     pushes = [push for side in operation_named(name).sides().values() for push in side]
     return 2 * sum(bool(inside[list(push.landmarks)].all()) for push in pushes) >= len(pushes)
 

@@ -2,6 +2,7 @@
 
     0a encoder    0b geometry, backbone    I extractor    II joint on simulated, then also on professional operations
     body          beside them, for mini-pro: the network that finds the joints, on renders and then on real pictures
+    finder    rough    aligned    before them all, a run of their own: the face locator
 
 Stages run in the order of their tuple; each starts from the results that `starts` names. A preset (presets.py) is such
 a tuple with its data and model. A step is a pure function of (seed, step, part), so a run can be stopped and resumed
@@ -63,6 +64,17 @@ MINI_PRO = (
     *BODY,
 )
 
+
+# The face locator: about 40 minutes on one CPU core. The last stage ends with the ridge regression to the mesh.
+_LOCATOR = {"learning_rate": 2e-3, "clip": 5.0}
+LOCATOR = (
+    Stage(name="finder", module="finder", trains="finder", steps=2000, batch=24, **_LOCATOR),
+    Stage(name="stage1", module="rough", trains="landmarks of rough crops", steps=5625, batch=16, **_LOCATOR),
+    Stage(
+        name="stage2", module="aligned", trains="landmarks of aligned crops, mesh", steps=3750, batch=32,
+        starts={"net": "stage1"}, **_LOCATOR,
+    ),
+)  # fmt: skip
 
 # The paper's stages on the 20B backbone. Stage I's steps are the paper's; it does not say those of Stage II.
 _QWEN_EXTRACTOR = Stage(

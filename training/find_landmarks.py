@@ -22,15 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
-from mirrorppr_core.faces.landmarks import NUM_MESH
 from mirrorppr_core.file_writing import replacing, write_file
 from mirrorppr_core.images import MIN_SIDE
 from mirrorppr_core.photo_files import prepare_folder
 
-from .data.landmark_sources import KINDS, landmark_source
-from .data.landmarks import NUM_POSE, Landmarks
+from .data.landmark_sources import KINDS, landmark_arrays, landmark_source
+from .data.landmarks import Landmarks
 from .data.portrait_folder import TABLE, PortraitFolder, Skipped
 from .program import Parser, run
 
@@ -52,14 +50,7 @@ class Found:
 
     @classmethod
     def of(cls, found: dict[str, Landmarks], skipped: Sequence[str] = ()) -> Found:
-        meshes = [_or_nan(marks.mesh, (NUM_MESH, 2)) for marks in found.values()]
-        poses = [_or_nan(marks.pose, (NUM_POSE, 4)) for marks in found.values()]
-        return cls(
-            files=np.array(list(found), dtype=str),
-            mesh=np.stack(meshes) if meshes else np.zeros((0, NUM_MESH, 2), np.float32),
-            pose=np.stack(poses) if poses else np.zeros((0, NUM_POSE, 4), np.float32),
-            skipped=np.array(list(skipped), dtype=str),
-        )
+        return cls(**landmark_arrays(found), skipped=np.array(list(skipped), dtype=str))
 
     @classmethod
     def joined(cls, parts: Sequence[Found]) -> Found:
@@ -126,15 +117,6 @@ def _begun(scratch: Path, about: dict) -> list[Found]:
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with replacing(path) as stream:
         np.savez_compressed(stream, **arrays)
-
-
-def _or_nan(points: Tensor | None, shape: tuple[int, int]) -> np.ndarray:
-    """Measured from the picture's edge, as the file has it."""
-    if points is None:
-        return np.full(shape, np.nan, np.float32)
-    from_edge = points.numpy().astype(np.float32)
-    from_edge[:, :2] += 0.5
-    return from_edge
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

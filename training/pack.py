@@ -16,11 +16,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
-from .program import Parser, run
+from mirrorppr_core.images import as_float
 
-_BODY = "body/"
+from .data.labelled import LANDMARKS, LabelledPortrait, labelled_portraits
+from .data.landmark_sources import landmark_arrays
+from .data.landmarks import Landmarks
+from .data.portrait_folder import TABLE, portrait_rows
+from .program import Parser, run
 
 
 def pack(portraits: Path, out: Path, *, split: str = "train", side: int = 288, quality: int = 80) -> int:
@@ -32,45 +37,41 @@ def pack(portraits: Path, out: Path, *, split: str = "train", side: int = 288, q
     """
     if side < 128 or not 1 <= quality <= 95:
         raise ValueError(f"side={side}, quality={quality}: use a side of 128 or more and a quality of 1 to 95")
-    with np.load(portraits / "landmarks.npz") as stored:
-        meshes = _by_file(stored, "files", "face_avg")
-        poses = _by_file(stored, "body_files", "pose") if "pose" in stored else {}
-    with open(portraits / "portraits.csv", newline="") as handle:
-        rows = [r for r in csv.DictReader(handle) if r["split"] == split and r["file"].startswith((f"{split}/", _BODY))]
-    rows = [r for r in rows if r["file"] in meshes and np.isfinite(meshes[r["file"]]).all()]
-    if not any(r["file"].startswith(f"{split}/") for r in rows):
-        raise ValueError(f"{portraits}: portraits.csv lists no pictures under {split}/ that landmarks.npz knows")
+    chosen = labelled_portraits(portraits, split=split, bodies=True)
+    if all(portrait.is_body for portrait in chosen):
+        raise ValueError(f"{portraits}: the split {split!r} has no portraits of faces, only of bodies")
     if out.exists():
         raise FileExistsError(f"{out} exists: give a new folder")
-    small, small_poses = [], {}
-    for row in rows:
-        (out / row["file"]).parent.mkdir(parents=True, exist_ok=True)
-        with Image.open(portraits / row["file"]) as picture:
-            most = 2 * side if row["file"].startswith(_BODY) else side
-            factor = min(1.0, most / max(picture.size))
-            size = tuple(round(length * factor) for length in picture.size)
-            picture.convert("RGB").resize(size, Image.Resampling.LANCZOS).save(out / row["file"], quality=quality)
-            # Both sides are rounded: each axis has its own factor. Landmarks are measured from the picture's edge.
-            scale = np.array(size) / np.array(picture.size)
-            small.append(meshes[row["file"]] * scale)
-            if row["file"] in poses:
-                small_poses[row["file"]] = poses[row["file"]] * np.array([*scale, 1, 1])
-    with open(out / "portraits.csv", "w", newline="") as handle:
+    small = {}
+    for portrait in chosen:
+        picture = _upright(portrait)
+        factor = min(1.0, (2 * side if portrait.is_body else side) / max(picture.size))
+        size = tuple(round(length * factor) for length in picture.size)
+        (out / portrait.file).parent.mkdir(parents=True, exist_ok=True)
+        picture.resize(size, Image.Resampling.LANCZOS).save(out / portrait.file, quality=quality)
+        # Both sides are rounded: each axis has its own factor.
+        small[portrait.file] = _scaled(portrait, torch.tensor(size) / torch.tensor(picture.size))
+    rows = [row for row in portrait_rows(portraits) if row["file"] in small]
+    with open(out / TABLE, "w", newline="", encoding="utf-8") as handle:
         writer = csv.DictWriter(handle, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    landmarks = {"files": np.array([r["file"] for r in rows]), "face_avg": np.array(small, np.float32)}
-    if small_poses:
-        landmarks |= {
-            "body_files": np.array(list(small_poses)),
-            "pose": np.array(list(small_poses.values()), np.float32),
-        }
-    np.savez(out / "landmarks.npz", **landmarks)
+    np.savez(out / LANDMARKS, **landmark_arrays(small))
     return len(rows)
 
 
-def _by_file(stored: np.lib.npyio.NpzFile, files: str, values: str) -> dict[str, np.ndarray]:
-    return dict(zip((str(file) for file in stored[files]), stored[values], strict=True))
+def _upright(portrait: LabelledPortrait) -> Image.Image:
+    pixels = (as_float(portrait.pixels()) * 255).round().byte()
+    return Image.fromarray(pixels[0].permute(1, 2, 0).contiguous().numpy())
+
+
+def _scaled(portrait: LabelledPortrait, scale: torch.Tensor) -> Landmarks:
+    """scale: (2,).  Landmarks are measured from the first pixel's centre, sizes from the picture's edge."""
+    mesh = (portrait.mesh + 0.5) * scale - 0.5
+    pose = portrait.pose
+    if pose is not None:
+        pose = torch.cat([(pose[:, :2] + 0.5) * scale - 0.5, pose[:, 2:]], dim=1)
+    return Landmarks(mesh=mesh, pose=pose)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

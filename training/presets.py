@@ -3,6 +3,7 @@
     tiny        all of Mini's stages on drawn faces and bodies, in seconds: tests and rehearsals
     mini-face   the bundled Mini but for bodies: LLW and professional operations of the face
     mini-pro    face and body: the same, joint-pro longer and mostly on professional operations, and the body stages
+    locator     the face locator that all of them look through (python -m training.train_locator)
     qwen-face, qwen-pro    the paper's stages on Qwen-Image-Edit with LoRA
 
 A preset is a function that returns a frozen Preset. `--set stages.joint.steps=500` and a YAML file with `base: NAME`
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from .curriculum import BODY, MINI_FACE, MINI_PRO, QWEN_FACE, QWEN_PRO, shortened
+from .curriculum import BODY, LOCATOR, MINI_FACE, MINI_PRO, QWEN_FACE, QWEN_PRO, shortened
 from .runs.loop import LoopConfig
 from .runs.preset import Preset, changed
 
@@ -65,6 +66,14 @@ def mini_pro() -> Preset:
     return replace(mini_face(), name="mini-pro", stages=MINI_PRO)
 
 
+def locator() -> Preset:
+    from mirrorppr_core.faces.locator import LocatorConfig
+
+    from .locator.engine import LocatorData
+
+    return Preset(name="locator", engine="locator", stages=LOCATOR, data=LocatorData(), model=LocatorConfig())
+
+
 def qwen_face() -> Preset:
     from .qwen.config import QWEN_FACE as MODEL
     from .qwen.config import QwenDataConfig
@@ -86,6 +95,7 @@ PRESETS: dict[str, Callable[[], Preset]] = {
     "tiny": tiny,
     "mini-face": mini_face,
     "mini-pro": mini_pro,
+    "locator": locator,
     "qwen-face": qwen_face,
     "qwen-pro": qwen_pro,
 }

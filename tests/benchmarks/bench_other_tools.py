@@ -25,9 +25,7 @@ from mirrorppr_core.geometry.field import Field, apply_field
 from mirrorppr_core.mini.editor import RetouchConfig
 from mirrorppr_core.mini.pipeline import MirrorPPR
 from mirrorppr_core.operations.professional import professional_displacement
-from training.data.landmarks import load_landmarks
-from training.data.picture_files import read_picture
-from training.evaluation.benchmark_cases import load_people
+from training.data.labelled import labelled_portraits
 from training.evaluation.intervals import mean_interval
 from training.mini.face_set import PROFESSIONAL_FACE
 
@@ -55,18 +53,17 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="a set's folder; the bundled one by default")
     arguments = parser.parse_args()
     model = MirrorPPR.from_folder(arguments.weights) if arguments.weights else MirrorPPR.bundled()
-    meshes = load_landmarks(str(arguments.portraits / "landmarks.npz"))
-    people, draw = sorted(file for file in meshes if file.startswith("eval/")), random.Random(7)
-    identities = {person.file: person.identity for person in load_people(arguments.portraits)}
+    known = labelled_portraits(arguments.portraits, split="eval")
+    people, draw = sorted(known, key=lambda portrait: portrait.file), random.Random(7)
     rows, refused, small = [], 0, 0
     for number in range(arguments.cases):
         name, width = PROFESSIONAL_FACE[number % len(PROFESSIONAL_FACE)], draw.choice(_WIDTHS)
         strength = 100 * draw.choice((-1, 1)) * draw.uniform(0.6, 1.0) * (_NARROW_AMOUNT if width < 1 else 1)
-        files = draw.sample(people, 2)
-        before, query = (read_picture(arguments.portraits / file) for file in files)
+        chosen = draw.sample(people, 2)
+        before, query = (portrait.picture() for portrait in chosen)
         made, truth = (
-            displacement(name, width, strength, meshes[file], tuple(photo.shape[-2:]))
-            for file, photo in zip(files, (before, query), strict=True)
+            displacement(name, width, strength, portrait.mesh, tuple(photo.shape[-2:]))
+            for portrait, photo in zip(chosen, (before, query), strict=True)
         )
         if float(length(made).max()) < _LEAST_PX:
             small += 1
@@ -76,10 +73,10 @@ def main() -> None:
             operation = model.extract(Exemplar(before, after), face="largest")
             scores = [score(model, operation, query, truth, refine=refine) for refine in (True, False)]
         except ValueError as error:
-            print(f"refused: {files[0]} -> {files[1]}: {error}")
+            print(f"refused: {chosen[0].file} -> {chosen[1].file}: {error}")
             refused += 1
             continue
-        rows.append((width, identities[files[1]], *scores))
+        rows.append((width, chosen[1].identity, *scores))
     print(f"{len(rows)} cases, {refused} refused, {small} left out (motion under {_LEAST_PX} px)\n")
     print("| windows | cases | Mini, relEPE | copied motion, relEPE |\n|---|---|---|---|")
     for label, widths in [*((f"x {w:g}", (w,)) for w in _WIDTHS), ("all", _WIDTHS)]:

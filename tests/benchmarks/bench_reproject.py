@@ -22,11 +22,11 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 
-from synthetic import face_bumps, jpeg, load_portrait, portraits_folder, random_bumps, recoloured, vae_like
+from portraits import LANDMARKS, PORTRAITS, real_meshes
+from synthetic import face_bumps, jpeg, load_portrait, random_bumps, recoloured, vae_like
 
 from mirrorppr_core.geometry.displacement import compose, length, pixel_grid, warp
 from mirrorppr_core.motion.reproject import Reprojected, reproject
-from training.data.landmarks import load_landmarks
 from training.evaluation.metrics import psnr, ssim
 
 SIZE = 1024
@@ -52,12 +52,11 @@ CASES = {
 
 def portraits(num: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Photos and their meshes, in pixels of SIZE."""
-    folder = portraits_folder()
-    if folder is None:
+    if not LANDMARKS.exists():
         sys.exit("no portraits: set MIRRORPPR_PORTRAITS to a folder with an eval/ of portraits and landmarks.npz")
-    meshes = {name: mesh for name, mesh in load_landmarks(folder / "landmarks.npz").items() if name.startswith("eval/")}
-    names = sorted(meshes)[:: max(1, len(meshes) // num)][:num]
-    return [(load_portrait(folder / name, SIZE), (meshes[name] + 0.5) * SIZE / 512 - 0.5) for name in names]
+    meshes = real_meshes()
+    names = list(meshes)[:: max(1, len(meshes) // num)][:num]
+    return [(load_portrait(PORTRAITS / name, SIZE), (meshes[name] + 0.5) * SIZE / 512 - 0.5) for name in names]
 
 
 def timed(original: torch.Tensor, edited: torch.Tensor) -> tuple[Reprojected, float]:

@@ -1,7 +1,6 @@
 """Photos and motion with known truth, for tests and benchmarks."""
 
 import io
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,6 @@ from PIL import Image
 
 from mirrorppr_core.geometry.displacement import jacobian_determinant, length, pixel_grid
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 def bump(
     height: int, width: int, *, centre: tuple[float, float], radius: float, shift: tuple[float, float]
@@ -21,11 +18,6 @@ def bump(
     away = pixel_grid(height, width) - torch.tensor(centre).view(1, 2, 1, 1)
     weight = (1 - away.square().sum(1, keepdim=True) / radius**2).clamp_min(0) ** 2
     return weight * torch.tensor(shift).view(1, 2, 1, 1)
-
-
-def portraits_folder() -> Path | None:
-    folder = Path(os.environ.get("MIRRORPPR_PORTRAITS", ROOT.parent / "shared" / "portraits"))
-    return folder if (folder / "eval").is_dir() else None
 
 
 def load_portrait(path: Path, size: int) -> torch.Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from mirrorppr_core.geometry.displacement import warp
 from mirrorppr_core.operations.professional import LEAST_VISIBILITY, professional_displacement
 from mirrorppr_core.operations.professional_table import OPERATIONS, operation_named
 
-from ..data.landmarks import load_landmarks, load_poses
+from ..data.labelled import labelled_portraits
 from ..data.picture_files import read_picture
 from ..evaluation.benchmark_report import MINI, CaseResult, mean, median, people_of
 from ..evaluation.intervals import mean_interval
@@ -73,20 +72,16 @@ class BodyCase:
 
 def load_bodies(portraits: Path, *, size: int = 512) -> list[Body]:
     """The body portraits of split eval with a pose and a face. portraits: folder of portraits.csv and landmarks.npz."""
-    poses = load_poses(portraits / "landmarks.npz")
-    faces = load_landmarks(str(portraits / "landmarks.npz"))
-    with open(portraits / "portraits.csv", newline="") as handle:
-        rows = [row for row in csv.DictReader(handle) if row["file"].startswith("body/") and row["split"] == "eval"]
     bodies = []
-    for row in rows:
-        if row["file"] in poses and row["file"] in faces:
-            pose, mesh = poses[row["file"]].clone(), faces[row["file"]]
+    for portrait in labelled_portraits(portraits, split="eval", bodies=True):
+        if portrait.is_body and portrait.pose is not None:
+            pose, mesh = portrait.pose.clone(), portrait.mesh
             eyes = (mesh[[33, 133]].mean(0) - mesh[[263, 362]].mean(0)).norm()
             if not is_plausible(pose, mesh) or (pose[11, :2] - pose[12, :2]).norm() < _LEAST_SHOULDERS * eyes:
                 continue
             inside = ((pose[:, :2] >= 0) & (pose[:, :2] < size)).all(1)
             pose[:, 3] *= inside
-            bodies.append(Body(file=row["file"], identity=row["identity"], pose=pose))
+            bodies.append(Body(file=portrait.file, identity=portrait.identity, pose=pose))
     if len(bodies) < 2:
         raise ValueError(f"{portraits}: need two or more body portraits of split eval with landmarks")
     return bodies

@@ -6,10 +6,7 @@
 Two rows of the curriculum use it: the first learns mostly from renders, the second mostly from real pictures, of which
 there are few (`real_share`), and at a finer size (`side_px`). Held-out numbers are of real pictures alone.
 
-Batch norm has two faces: while training it uses each batch's own statistics, in use it needs fixed ones. Those are not
-collected on the way, where they would lag behind the weights, depend on the number of processes and be part of every
-checkpoint: they are measured with the weights at hand, over a few training batches, whenever the module is asked to
-evaluate. So they follow from the weights alone, and the averaged weights get their own.
+What becomes of batch norm: runs/calibration.py.
 
 Distances in the loss are in tenths of half the square. Shapes: B batch, J joints.
 """
@@ -21,7 +18,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -32,22 +28,17 @@ from mirrorppr_core.bodies.pose import save_pose_net
 from mirrorppr_core.bodies.pose_network import CROP_PX, JOINTS, STRIDE, PoseNet, cells
 
 from ..data.order import seed_of
-from ..runs.batches import to_device
+from ..runs.calibration import Batches, CalibratedStage
 from .crops import PoseBatch, plain_batch, sampled_batch
 from .data import PosePhoto
 from .trust import measured_trust
 
-CALIBRATION_BATCHES, CALIBRATION_SIZE = 8, 32
 UNIT = 10.0  # distances of half the square
 _HEAT_WIDTH = 0.04  # of the wanted heat map, in the square's frame: about a cell
 REAL = {"photo": 0.46, "painting": 0.14, "body": 0.24, "portrait": 0.16}  # shares among the real pictures ...
 RENDERED = {"render": 0.85, "figure": 0.15}  # ... and among the others
 _BODY = slice(5, len(JOINTS))  # joints below the face
 _DOT_PX = 2
-
-
-class Batches(Protocol):
-    def batch(self, step: int, size: int, part: int, parts: int) -> PoseBatch: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,47 +102,32 @@ class PlainPoseSource:
         return plain_batch([self.photos[row % len(self.photos)] for row in rows], self.side_px)
 
 
-class PoseStage(nn.Module):
-    """calibration: where the statistics of batch norm are measured, training squares of the training photos.
+class PoseStage(CalibratedStage):
+    """calibration: training squares of the training photos.
 
     judged_by: photos of other people, on which the result learns how far to trust itself (trust.py).
     """
 
     def __init__(self, usual_places: Tensor, calibration: Batches, judged_by: Sequence[PosePhoto], *, batches: int):
-        super().__init__()
+        super().__init__(calibration, batches=batches)
         self.body = PoseNet().to(memory_format=torch.channels_last)  # a quarter faster on a CPU
         self.body.start_at(usual_places)
-        self._calibration, self._judged_by, self._batches = calibration, judged_by, batches
+        self._judged_by = judged_by
+
+    @property
+    def network(self) -> nn.Module:
+        return self.body
 
     def forward(self, batch: PoseBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Nothing is drawn here: augmentations belong to the data."""
         loss, distance = pose_loss(self.body, batch)
         return loss, {"joint_error": float(distance)}
 
-    def train(self, mode: bool = True) -> PoseStage:
-        if not mode and self.training:
-            self.calibrate()
-        return super().train(mode)
-
-    @torch.no_grad()
-    def calibrate(self) -> None:
-        """Batch norm's statistics for the present weights: means over the calibration batches."""
-        norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
-        usual = [norm.momentum for norm in norms]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # all batches count alike
-        for step in range(self._batches):
-            batch = self._calibration.batch(step, CALIBRATION_SIZE, 0, 1)
-            self.body(to_device(batch, self.body.prior.device).pixels)
-        for norm, momentum in zip(norms, usual, strict=True):
-            norm.momentum = momentum
-
     def statistics(self) -> dict[str, Tensor]:
         """What the weights alone do not tell: see StageParts.completion."""
-        self.train().eval()
+        statistics = super().statistics()
         self.body.trust.copy_(measured_trust(self.body, self._judged_by))
-        return {name: value.detach().clone() for name, value in self.named_buffers() if name in self.state_dict()}
+        return {**statistics, "body.trust": self.body.trust.detach().clone()}
 
 
 class PoseExaminer:

@@ -4,6 +4,7 @@
     landmarks.py             what a mesh and a pose are, and whose they are
     landmark_sources.py      where they come from: a file, our locator, MediaPipe (mediapipe_landmarks.py)
     portrait_folder.py       any folder of portraits as a list
+    labelled.py              those of a folder whose faces are known: what stages and benchmarks read
     order.py                 random orders without tables; packed_pixels.py: pixels as one number each
 
 To add a source of landmarks: a class with `find` (landmarks.LandmarkSource) and its name in landmark_sources.py KINDS.

@@ -22,6 +22,7 @@ the centre of the first pixel, so `find` gives half a pixel less.
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,8 @@ class NpzLandmarks:
         """The pictures that this file speaks of."""
         return set(self._mesh_row) | set(self._pose_row)
 
-    def find(self, file: str, image: Tensor) -> Landmarks:
+    def find(self, file: str, image: Tensor | None = None) -> Landmarks:
+        """The picture itself is not looked at."""
         return Landmarks(
             mesh=_finite_row(self._meshes, self._mesh_row.get(file)),
             pose=_finite_row(self._poses, self._pose_row.get(file)),
@@ -127,6 +129,24 @@ def landmark_source(
     if kind.startswith("npz:") and len(kind) > 4:
         return NpzLandmarks(kind[4:])
     raise ValueError(f"unknown source of landmarks {kind!r}: use one of {', '.join(KINDS)}")
+
+
+def landmark_arrays(found: Mapping[str, Landmarks]) -> dict[str, np.ndarray]:
+    """files, mesh and pose of an npz as NpzLandmarks reads it, measured from the picture's edge; NaN for None."""
+    return {
+        "files": np.array(list(found), dtype=str),
+        "mesh": _table([marks.mesh for marks in found.values()], (NUM_MESH, 2)),
+        "pose": _table([marks.pose for marks in found.values()], (NUM_POSE, 4)),
+    }
+
+
+def _table(rows: Sequence[Tensor | None], shape: tuple[int, int]) -> np.ndarray:
+    table = np.full((len(rows), *shape), np.nan, np.float32)
+    for row, points in enumerate(rows):
+        if points is not None:
+            table[row] = points.numpy()
+    table[..., :2] += 0.5
+    return table
 
 
 def _rows(archive: str, key: str, names: np.ndarray | None, length: int) -> dict[str, int]:

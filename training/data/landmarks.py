@@ -9,21 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
-
-
-def load_landmarks(path: str) -> dict[str, Tensor]:
-    """MediaPipe meshes of a portrait set: file name -> (478, 2) pixels, faces that were found only.
-
-    Reads `face_avg` of a landmarks.npz: the answer averaged over mirrored, turned and reduced
-    views, which halves MediaPipe's own noise. MediaPipe measures from the picture's edge, we
-    measure from the centre of the first pixel: half a pixel less.
-    """
-    with np.load(path) as stored:
-        files, meshes = stored["files"], torch.from_numpy(stored["face_avg"]).float()
-    return {str(name): mesh - 0.5 for name, mesh in zip(files, meshes, strict=True) if mesh.isfinite().all()}
-
 
 NUM_POSE = 33
 # A second face this large beside the largest leaves open whose portrait it is.
@@ -73,11 +59,3 @@ def the_face(meshes: Iterable[Tensor]) -> Tensor | None:
 def digest(path: Path) -> str:
     """Eight letters that tell the contents of files apart."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-
-
-def load_poses(path: Path) -> dict[str, Tensor]:
-    """File name -> (33, 4) pose in pixels from the centre of the first pixel, bodies that were found only."""
-    with np.load(path) as stored:
-        files, poses = stored["body_files"], torch.from_numpy(stored["pose"]).float()
-    poses[..., :2] -= 0.5  # MediaPipe measures from the picture's edge
-    return {str(name): pose for name, pose in zip(files, poses, strict=True) if pose.isfinite().all()}

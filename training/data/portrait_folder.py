@@ -100,13 +100,12 @@ class PortraitFolder:
         self.path, self.landmarks, self.min_side, self.needs = Path(path), landmarks, min_side, needs
         self.as_bytes = as_bytes
         found = _pictures(self.path)
-        table = self.path / TABLE
-        rows = _table_rows(table) if table.is_file() else _untold(found)
+        rows = portrait_rows(self.path)
         self._rows = {row["file"]: row for row in rows if split is None or row["split"] == split}
         missing = sorted(set(self._rows) - set(found))
         if missing:
             raise FileNotFoundError(
-                f"{table} names {len(missing)} pictures that are not in {self.path}: {_some(missing)}. "
+                f"{self.path / TABLE} names {len(missing)} pictures that are not in {self.path}: {_some(missing)}. "
                 "Copy them there, or take their rows out."
             )
         if not self._rows:
@@ -143,10 +142,17 @@ class PortraitFolder:
         reason = _lacking(found, self.needs)
         if reason:
             return Skipped(file, reason, f"{self.landmarks.name} found none")
-        if _outside(found.mesh, image) or _outside(found.pose, image):
+        if is_outside(found.mesh, image) or is_outside(found.pose, image):
             height, width = image.shape[-2:]
             return Skipped(file, "landmarks-outside", f"the picture has {width}x{height} pixels")
         return Portrait(file=file, image=image, mesh=found.mesh, pose=found.pose, **self.known(index))
+
+
+def portrait_rows(folder: Path) -> list[dict[str, str]]:
+    """file, identity, source, licence and split of each portrait: as portraits.csv tells them and in its order, or,
+    without it, as the names do."""
+    table = folder / TABLE
+    return _table_rows(table) if table.is_file() else _untold(_pictures(folder))
 
 
 def _pictures(folder: Path) -> list[str]:
@@ -258,7 +264,7 @@ def _lacking(found: Landmarks, needs: str) -> str | None:
     return None
 
 
-def _outside(points: Tensor | None, image: Tensor) -> bool:
+def is_outside(points: Tensor | None, image: Tensor) -> bool:
     """Parts may well leave the picture; the middle of all points may not, as far as they are seen."""
     if points is not None and points.shape[1] == 4:  # a pose guesses at what the picture does not show
         points = points[points[:, 3] >= LEAST_VISIBILITY]

@@ -14,7 +14,6 @@ Pictures are built when a case is asked for and rounded to 8 bits, as files are.
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from torch import Tensor
 from mirrorppr_core.geometry.displacement import jacobian_determinant, pixel_grid
 from mirrorppr_core.operations.llw import OPERATIONS, apply_llw, llw_sequence_at
 
-from ..data.landmarks import load_landmarks
+from ..data.labelled import labelled_portraits
 from ..data.picture_files import read_picture
 from .known_truth import CasePictures, check_strengths, edited_region, second_direction, strength_of, to_eight_bits
 
@@ -72,11 +71,10 @@ class Case:
 
 def load_people(portraits: Path) -> list[Person]:
     """The eval portraits of faces in which one was found. portraits: folder of portraits.csv and landmarks.npz."""
-    meshes = load_landmarks(str(portraits / "landmarks.npz"))
-    with open(portraits / "portraits.csv", newline="") as handle:
-        # Bodies have the split "eval" too, in a folder of their own.
-        rows = [row for row in csv.DictReader(handle) if row["file"].startswith("eval/") and row["file"] in meshes]
-    people = [Person(file=row["file"], identity=row["identity"], mesh=meshes[row["file"]]) for row in rows]
+    people = [
+        Person(file=portrait.file, identity=portrait.identity, mesh=portrait.mesh)
+        for portrait in labelled_portraits(portraits, split="eval")
+    ]
     if len({person.identity for person in people}) < 2:
         raise ValueError(f"{portraits}: need eval portraits of two people or more. Check portraits.csv")
     return people

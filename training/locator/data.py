@@ -8,11 +8,10 @@ officials and generated people, who are most of the set, do not dominate.
 
 from __future__ import annotations
 
-import csv
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,44 +25,12 @@ from mirrorppr_core.geometry.crop import crop, widened
 from mirrorppr_core.geometry.similarity import Similarity, fit_similarity
 from mirrorppr_core.images import LUMA
 
-from ..data.landmarks import load_landmarks
+from ..data.labelled import LabelledPortrait, source_weights
 
 CACHE_PX = 224  # side of the stored crops
 CACHE_SIDE = 1.9  # of the face's box: room for every jitter
 CROP_PX, FINDER_PX = 128, 256
 NUM_NODES = 33  # a side, of the grid on which crops are bent
-
-
-@dataclass(frozen=True)
-class Portrait:
-    file: str
-    source: str
-    mesh: Tensor  # (478, 2) pixels
-    points: Tensor  # (130, 2) pixels
-
-
-def read_portraits(root: Path, split: str, *, body: bool = False) -> list[Portrait]:
-    """The portraits of one split whose landmarks are known, in the table's order; body pictures only on request."""
-    meshes = load_landmarks(str(root / "landmarks.npz"))
-    with open(root / "portraits.csv", newline="") as table:
-        rows = [row for row in csv.DictReader(table) if row["split"] == split and row["file"] in meshes]
-    return [
-        Portrait(row["file"], row["source"], meshes[row["file"]], meshes[row["file"]][list(FACE_POINTS)])
-        for row in rows
-        if body or not row["file"].startswith("body/")
-    ]
-
-
-def read_image(path: Path) -> Tensor:
-    """(1, 3, H, W) in [0, 1]."""
-    with Image.open(path) as picture:
-        pixels = np.array(picture.convert("RGB"))
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
-
-
-def source_weights(portraits: list[Portrait]) -> Tensor:
-    sources = [portrait.source for portrait in portraits]
-    return torch.tensor([sources.count(source) ** -0.5 for source in sources])
 
 
 def mean_mesh(meshes: Tensor, mirror: Tensor, *, num_rounds: int = 4) -> Tensor:
@@ -93,11 +60,11 @@ class FaceCrops:
     weights: Tensor
 
 
-def cut_faces(root: Path, portraits: list[Portrait], mean_face: Tensor) -> FaceCrops:
+def cut_faces(portraits: Sequence[LabelledPortrait], mean_face: Tensor) -> FaceCrops:
     pixels, points = [], []
     for portrait in portraits:
         frame = widened(face_box(portrait.points, mean_face), CACHE_SIDE)
-        view = crop(read_image(root / portrait.file), frame, CACHE_PX)
+        view = crop(portrait.picture(), frame, CACHE_PX)
         pixels.append((view[0] * 255).round().byte())
         points.append((frame.inverse(portrait.points) + 1) * CACHE_PX / 2 - 0.5)
     return FaceCrops(torch.stack(pixels), torch.stack(points), source_weights(portraits))

@@ -9,8 +9,8 @@ plain views of one photo, near or far, with or without its face: what the finder
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,8 @@ from torch import Generator, Tensor
 from mirrorppr_core.faces.locator import face_box, finder_boxes
 from mirrorppr_core.geometry.similarity import Similarity
 
-from .data import FINDER_PX, Portrait, degrade, read_image, source_weights
+from ..data.labelled import LabelledPortrait, source_weights
+from .data import FINDER_PX, degrade
 
 LEVELS_PX = (512, 256, 128, 64, 32)  # each photo is kept at these sizes, so that small faces are not aliased
 
@@ -33,11 +34,11 @@ class Photos:
     weights: Tensor
 
 
-def load_photos(root: Path, portraits: list[Portrait], mean_face: Tensor) -> Photos:
+def load_photos(portraits: Sequence[LabelledPortrait], mean_face: Tensor) -> Photos:
     levels = [torch.empty(len(portraits), 3, size, size, dtype=torch.uint8) for size in LEVELS_PX]
     points = []
     for index, portrait in enumerate(portraits):
-        pixels = read_image(root / portrait.file)
+        pixels = portrait.picture()
         for level, size in zip(levels, LEVELS_PX, strict=True):
             level[index] = (F.interpolate(pixels, size=(size, size), mode="area")[0] * 255).round()
         points.append((portrait.points + 0.5) / torch.tensor([pixels.shape[-1], pixels.shape[-2]]))
@@ -45,11 +46,18 @@ def load_photos(root: Path, portraits: list[Portrait], mean_face: Tensor) -> Pho
     return Photos(levels, boxes, source_weights(portraits))
 
 
-def finder_batch(photos: Photos, batch: int, generator: Generator) -> tuple[Tensor, list[Similarity]]:
-    """(B, 3, 256, 256) and per canvas the frames of its faces (F of them) in canvas pixels."""
+@dataclass(frozen=True)
+class FinderBatch:
+    """pixels: (B, 3, 256, 256).  frames: for each canvas those of its faces, F of them, in canvas pixels."""
+
+    pixels: Tensor
+    frames: list[Similarity]
+
+
+def finder_batch(photos: Photos, batch: int, generator: Generator) -> FinderBatch:
     draw = [_view if _uniform(generator) < 0.35 else _canvas for _ in range(batch)]
     canvases, frames = zip(*[drawn(photos, generator) for drawn in draw], strict=True)
-    return degrade(torch.stack(canvases), generator), list(frames)
+    return FinderBatch(degrade(torch.stack(canvases), generator), list(frames))
 
 
 def empty_canvas(photos: Photos, generator: Generator) -> Tensor:
@@ -234,7 +242,7 @@ def finder_error(answer: Tensor, frames: list[Similarity]) -> Tensor:
     n = answer.shape[-1]
     logits = answer[:, 0]
     stride = FINDER_PX / n
-    cells = (torch.arange(n) + 0.5) * stride - 0.5
+    cells = (torch.arange(n, device=answer.device) + 0.5) * stride - 0.5
     grid = torch.stack(torch.meshgrid(cells, cells, indexing="xy"), dim=-1)  # (n, n, 2)
     heat = torch.zeros_like(logits)
     target = answer.new_zeros(*logits.shape, 5)  # x, y, half size, roll, as of the nearest face
@@ -244,7 +252,7 @@ def finder_error(answer: Tensor, frames: list[Similarity]) -> Tensor:
         away = grid[:, :, None] - faces.translation  # (n, n, F, 2)
         sigma = (0.22 * faces.scale).clamp(min=7.0)
         near = torch.exp(-away.square().sum(dim=-1) / (2 * sigma.square()))
-        near = torch.where((away.abs() <= stride / 2).all(dim=-1), torch.ones(()), near)
+        near = torch.where((away.abs() <= stride / 2).all(dim=-1), near.new_ones(()), near)
         heat[index], which = near.max(dim=-1)
         roll = torch.stack([faces.rotation.cos(), faces.rotation.sin()], dim=-1)
         target[index] = torch.cat([faces.translation, faces.scale[:, None], roll], dim=-1)[which]

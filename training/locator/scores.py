@@ -31,7 +31,7 @@ from mirrorppr_core.faces.locator import Face, Locator
 from mirrorppr_core.geometry.crop import crop
 from mirrorppr_core.geometry.similarity import Similarity
 
-from .data import Portrait, read_image, read_portraits
+from ..data.labelled import LabelledPortrait, labelled_portraits
 from .finder_data import empty_canvas, load_photos
 
 PARTS = {"eyes": EYE_R + EYE_L, "brows": BROWS, "nose": NOSE, "lips": LIPS, "contour": OVAL, "skin": SKIN}
@@ -40,9 +40,9 @@ NUM_EMPTY = 200
 
 def evaluate(locator: Locator, root: Path) -> str:
     """The table, as text."""
-    everyone = read_portraits(root, "eval", body=True)
-    portraits = [p for p in everyone if not p.file.startswith("body/")]
-    bodies = [p for p in everyone if p.file.startswith("body/")]
+    everyone = labelled_portraits(root, split="eval", bodies=True)
+    portraits = [portrait for portrait in everyone if not portrait.is_body]
+    bodies = [portrait for portrait in everyone if portrait.is_body]
     lines = ["| photos | n | " + " | ".join(["NME", *PARTS, "mesh", "median", "p95", "> 8 %", "lost", "extra"]) + " |"]
     lines.append("|---" * 15 + "|")
     for name, people, share in (
@@ -52,17 +52,17 @@ def evaluate(locator: Locator, root: Path) -> str:
         ("face 8-20 % of 1024 px", portraits[::2], (0.08, 0.20)),
         ("half and full bodies, 512 px", bodies, None),
     ):
-        lines.append(_row(locator, root, name, people, share))
-    lines += ["", _repeatability(locator, root, portraits[::2]), _false_alarms(locator, root, portraits)]
-    lines += [_speed(locator, root, portraits[:40])]
+        lines.append(_row(locator, name, people, share))
+    lines += ["", _repeatability(locator, portraits[::2]), _false_alarms(locator, portraits)]
+    lines += [_speed(locator, portraits[:40])]
     return "\n".join(lines)
 
 
-def _row(locator: Locator, root: Path, name: str, people: list[Portrait], share: tuple[float, float] | None) -> str:
+def _row(locator: Locator, name: str, people: list[LabelledPortrait], share: tuple[float, float] | None) -> str:
     generator = Generator().manual_seed(0)
     errors, meshes, lost, extra = [], [], 0, 0
     for person in people:
-        image, mesh = read_image(root / person.file), person.mesh
+        image, mesh = person.picture(), person.mesh
         if share is not None:
             image, mesh = _placed(image, mesh, share, generator)
         points = mesh[list(FACE_POINTS)]
@@ -105,10 +105,10 @@ def _placed(
     return canvas, (mesh + 0.5) * ratio - 0.5 + torch.tensor([left, top])
 
 
-def _repeatability(locator: Locator, root: Path, people: list[Portrait]) -> str:
+def _repeatability(locator: Locator, people: list[LabelledPortrait]) -> str:
     changes = {"mirrored": [], "turned by 10 degrees": [], "reduced to 0.7": []}
     for person in people:
-        image = read_image(root / person.file)
+        image = person.picture()
         first = _matching(locator.find(image), person.points)
         if first is None:
             continue
@@ -129,9 +129,9 @@ def _compare(values: list[float], faces: list[Face], expected: Tensor) -> None:
         values.append(float(100 * (face.landmarks - expected).norm(dim=-1).mean() / eye_distance(expected)))
 
 
-def _false_alarms(locator: Locator, root: Path, people: list[Portrait]) -> str:
+def _false_alarms(locator: Locator, people: list[LabelledPortrait]) -> str:
     generator = Generator().manual_seed(1)
-    photos = load_photos(root, people, locator.mean_face)
+    photos = load_photos(people, locator.mean_face)
     candidates, alarms = 0, 0
     for _ in range(NUM_EMPTY):
         canvas = empty_canvas(photos, generator)[None]
@@ -143,12 +143,12 @@ def _false_alarms(locator: Locator, root: Path, people: list[Portrait]) -> str:
     )
 
 
-def _speed(locator: Locator, root: Path, people: list[Portrait]) -> str:
+def _speed(locator: Locator, people: list[LabelledPortrait]) -> str:
     told = []
     for name, side, count in (("512 px", 512, len(people)), ("1024 px", 1024, 10), ("6000 x 4000 px", 6000, 2)):
         seconds = []
         for person in people[:count]:
-            image = read_image(root / person.file)
+            image = person.picture()
             if side != 512:
                 height = 4000 if side == 6000 else side
                 image = F.interpolate(image, size=(height, side), mode="bilinear")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import fields, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -25,6 +25,9 @@ from ..body import stage as body_stage
 from ..body.data import load_photos, split_photos
 from ..body.drawn_bodies import drawn_bodies
 from ..data.body_labels import check_body_labels
+from ..data.labelled import check_landmarks
+from ..runs.batches import WholeSteps
+from ..runs.calibration import CALIBRATION_BATCHES
 from ..runs.checkpoints import read_part
 from ..runs.loop import StageParts
 from ..runs.preset import Preset
@@ -33,7 +36,7 @@ from .config import MiniData, SampleConfig
 from .drawn_faces import drawn_faces
 from .examiner import MiniExaminer
 from .face_set import FaceSet, load_faces, split_by_identity
-from .samples import Batch, Sampler
+from .samples import Sampler
 from .stages import BackboneStage, EncoderStage, ExtractorStage, GeometryStage, JointStage
 
 # Parts that a stage module cannot do without, and parts it may continue.
@@ -59,22 +62,12 @@ _CALIBRATION_OF_REHEARSALS = 1  # batches: drawn bodies are all alike
 _VALIDATION_SEED = 10_000  # far from the training seeds
 
 
-class SamplerSource:
-    """A Sampler as a batch source: the step's whole batch is drawn, whatever the number of parts, and cut.
-
-    options: keyword arguments of every Sampler.batch call.
-    """
+class SamplerSource(WholeSteps):
+    """A Sampler as a batch source.  options: keyword arguments of every Sampler.batch call."""
 
     def __init__(self, sampler: Sampler, **options: object):
-        self.sampler, self.options = sampler, options
-        self._drawn: tuple[tuple[int, int], Batch] | None = None
-
-    def batch(self, step: int, size: int, part: int, parts: int) -> Batch:
-        if self._drawn is None or self._drawn[0] != (step, size):
-            self._drawn = (step, size), self.sampler.batch(step, size, **self.options)
-        rows = slice(part * size // parts, (part + 1) * size // parts)
-        whole = self._drawn[1]
-        return replace(whole, **{f.name: getattr(whole, f.name)[rows] for f in fields(whole)})
+        super().__init__(partial(sampler.batch, **options))
+        self.sampler = sampler
 
 
 def check(preset: Preset, run: Path) -> None:
@@ -99,10 +92,8 @@ def check(preset: Preset, run: Path) -> None:
     if data.drawn:
         return
     if not data.portraits:
-        raise ValueError("no portraits: give --portraits DIR, a folder with portraits.csv and landmarks.npz")
-    for name in ("portraits.csv", "landmarks.npz"):
-        if not (Path(data.portraits) / name).exists():
-            raise ValueError(f"{data.portraits} has no {name}: --portraits is the folder that holds it")
+        raise ValueError("no portraits: give --portraits DIR, a folder of portraits with landmarks.npz")
+    check_landmarks(Path(data.portraits))
     if any(stage.module == "body" for stage in preset.stages):
         check_body_labels(Path(data.portraits))
     if not _locator(data).exists():
@@ -135,7 +126,7 @@ def _build_body(stage: Stage, data: MiniData, run: Path, *, seed: int) -> StageP
     photos = drawn_bodies(data.drawn) if data.drawn else load_photos(Path(data.portraits), split="train")
     training, held_out = split_photos(photos, held_out=data.held_out, seed=0)
     source = body_stage.PoseSource(training, seed, settings)
-    batches = _CALIBRATION_OF_REHEARSALS if data.drawn else body_stage.CALIBRATION_BATCHES
+    batches = _CALIBRATION_OF_REHEARSALS if data.drawn else CALIBRATION_BATCHES
     module = body_stage.PoseStage(body_stage.usual_places(training), source, held_out, batches=batches)
     starts = _Starts(stage, run)
     starts.fill("body", module.body)

@@ -10,14 +10,13 @@ Shapes: F faces, N cells a side, O operations.
 
 from __future__ import annotations
 
-import csv
 import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from mirrorppr_core.faces.landmarks import FACE_POINTS, GROUPS
@@ -30,8 +29,7 @@ from mirrorppr_core.operations.llw import OPERATIONS, llw_displacement_at
 from mirrorppr_core.operations.professional import OPERATIONS as PROFESSIONAL
 from mirrorppr_core.operations.professional import professional_displacement_at
 
-from ..data.landmarks import load_landmarks
-from ..data.picture_files import read_picture
+from ..data.labelled import LabelledPortrait, labelled_portraits, source_weights
 
 TABLE_STRENGTHS = (-100, -50, 50, 100)
 # Professional operations of the face, and the rows of the table that each of them adds up: (right, left) where it is
@@ -44,6 +42,7 @@ PROFESSIONAL_ROWS = {n: tuple(r for r, (m, _) in enumerate(_SIDES) if m == n) fo
 LOOKS = 2  # of a locator at each face, every one with its own error
 _LOOK_ERROR = 0.012  # mean error of a look, in eye distances; the bundled locator's is 0.014
 _BATCH = 32
+_TABLES = 2  # raise it when tables that lie in caches are wrong; 1 took the size of a neighbour for every picture
 
 
 @dataclass
@@ -84,21 +83,21 @@ def load_faces(
 ) -> FaceSet:
     """All faces of a split that have landmarks. The first call takes minutes; the result is cached on disk.
 
-    folder holds the pictures under train/ and eval/, portraits.csv (columns file, split, identity, source) and
-    landmarks.npz (files, face_avg: (n, 478, 2) MediaPipe FaceMesh points in pixels).
+    folder: of portraits.csv, landmarks.npz and the pictures (data/labelled.py); those under body/ are left out, as
+    their faces are too small for the crops.
     """
     canonical = CanonicalView(view, locator.mean_face)
     key = _key(canonical, crop_size, locator)
     tables = [cache / f"{name}_{split}_{key}.npz" for name in ("faces", "professional", "atoms")]
     cache.mkdir(parents=True, exist_ok=True)
     makers = (
-        lambda: _faces_and_llw(folder, split, canonical, crop_size),
-        lambda: {"professional": _professional(folder, split, canonical)},
-        lambda: _looks(folder, split, canonical, locator),
+        lambda portraits: _faces_and_llw(portraits, canonical, crop_size),
+        lambda portraits: {"professional": _professional(portraits, canonical)},
+        lambda portraits: _looks(portraits, canonical, locator),
     )
     for stored, make in zip(tables, makers, strict=True):
         if not stored.exists():
-            _write(stored, make())
+            _write(stored, make(labelled_portraits(folder, split=split)))
     arrays: dict[str, np.ndarray] = {}
     for stored in tables:
         with np.load(stored) as z:
@@ -116,7 +115,7 @@ def _key(canonical: CanonicalView, crop_size: int, locator: Locator) -> str:
     points, halves = seen.positions.flatten(2).mT, []
     for name in OPERATIONS:
         halves += [llw_displacement_at(points, mesh[None], (512, 512), operation=name, strength=s) for s in (-50, 50)]
-    settings = (canonical.config, crop_size, TABLE_STRENGTHS, LOOKS, _LOOK_ERROR)
+    settings = (_TABLES, canonical.config, crop_size, TABLE_STRENGTHS, LOOKS, _LOOK_ERROR)
     digest = hashlib.sha256(str(settings).encode())
     digest.update(locator.mean_mesh.numpy().tobytes() + locator.ridge.numpy().tobytes())
     for motion, steps_per_unit in ((atoms, 20), (torch.cat(halves), 2)):
@@ -134,87 +133,84 @@ def split_by_identity(faces: FaceSet, *, held_out: float, seed: int) -> tuple[Fa
     return faces.subset((~is_held).nonzero()[:, 0]), faces.subset(is_held.nonzero()[:, 0])
 
 
-def _listed(folder: Path, split: str) -> tuple[list[dict[str, str]], dict[str, Tensor]]:
-    meshes = load_landmarks(str(folder / "landmarks.npz"))
-    with open(folder / "portraits.csv", newline="") as handle:
-        listed = [r for r in csv.DictReader(handle) if r["split"] == split and r["file"] in meshes]
-    rows = [r for r in listed if r["file"].startswith(f"{split}/")]  # body/ has faces too small for the crops
-    if not rows:
-        raise ValueError(
-            f"{folder}: no portraits with landmarks under {split}/ and with split {split!r} in portraits.csv"
-        )
-    return rows, meshes
-
-
-def _faces_and_llw(folder: Path, split: str, canonical: CanonicalView, crop_size: int) -> dict[str, np.ndarray]:
-    rows, meshes = _listed(folder, split)
-    sources = [r["source"] for r in rows]
-    # The square root of a source's share: large sources still count more, but do not drown the others.
-    weight = np.array([sources.count(s) ** -0.5 for s in sources])
-    size, face_points = canonical.config.size, list(FACE_POINTS)
+def _faces_and_llw(portraits: Sequence[LabelledPortrait], canonical: CanonicalView, crop_size: int) -> dict:
+    size = canonical.config.size
     pixels, shapes, points = [], [], []
-    llw = np.zeros((len(rows), len(OPERATIONS), len(TABLE_STRENGTHS), 2, size, size), np.float16)
-    for start in range(0, len(rows), _BATCH):
-        batch = rows[start : start + _BATCH]
-        mesh = torch.stack([meshes[r["file"]] for r in batch])  # (B, 478, 2)
-        views = [canonical.fit(m[face_points]) for m in mesh]
-        for r, m, face in zip(batch, mesh, views, strict=True):
-            image = read_picture(folder / r["file"])
-            pixels.append((canonical.see(image, face, size=crop_size)[0].clamp(0, 1) * 255).round().byte())
-            shapes.append(face.shape[0])
-            points.append(face.similarity.inverse(m[None, face_points])[0])
+    for count, portrait in enumerate(portraits, 1):
+        face = canonical.fit(portrait.points)
+        crop = canonical.see(portrait.picture(), face, size=crop_size)[0]
+        pixels.append((crop.clamp(0, 1) * 255).round().byte())
+        shapes.append(face.shape[0])
+        points.append(face.similarity.inverse(portrait.points[None])[0])
+        _told(count, portraits, "crops")
+    llw = np.zeros((len(portraits), len(OPERATIONS), len(TABLE_STRENGTHS), 2, size, size), np.float16)
+    done = 0
+    for rows, picture_size in _alike(portraits):
+        mesh = torch.stack([portraits[row].mesh for row in rows])  # (B, 478, 2)
+        views = [canonical.fit(portraits[row].points) for row in rows]
         positions = _positions(views)
         for o, name in enumerate(OPERATIONS):
             for s, strength in enumerate(TABLE_STRENGTHS):
-                moved = llw_displacement_at(positions, mesh, tuple(image.shape[-2:]), operation=name, strength=strength)
-                llw[start : start + len(batch), o, s] = _in_cells(moved, views, canonical)
-        print(f"{split}: {start + len(batch)}/{len(rows)} faces", flush=True)
+                moved = llw_displacement_at(positions, mesh, picture_size, operation=name, strength=strength)
+                llw[rows, o, s] = _in_cells(moved, views, canonical)
+        done += len(rows)
+        _told(done, portraits, "LLW")
     return {
         "pixels": torch.stack(pixels).numpy(),
         "shapes": torch.stack(shapes).numpy(),
         "points": torch.stack(points).numpy(),
         "llw": llw,
-        "weight": weight.astype(np.float32),
-        "identity": np.array([r["identity"] for r in rows]),
+        "weight": source_weights(portraits).numpy(),
+        "identity": np.array([portrait.identity for portrait in portraits]),
     }
 
 
-def _professional(folder: Path, split: str, canonical: CanonicalView) -> np.ndarray:
+def _alike(portraits: Sequence[LabelledPortrait]) -> Iterator[tuple[list[int], tuple[int, int]]]:
+    """Rows in batches of pictures of one size, (H, W): operations are measured in the size of their picture."""
+    by_size: dict[tuple[int, int], list[int]] = {}
+    for row, portrait in enumerate(portraits):
+        by_size.setdefault(portrait.size(), []).append(row)
+    for size, rows in by_size.items():
+        for start in range(0, len(rows), _BATCH):
+            yield rows[start : start + _BATCH], size
+
+
+def _professional(portraits: Sequence[LabelledPortrait], canonical: CanonicalView) -> np.ndarray:
     """(R, P, 2, N, N)."""
-    rows, meshes = _listed(folder, split)
     size = canonical.config.size
-    table = np.zeros((len(rows), len(_SIDES), 2, size, size), np.float16)
-    for start in range(0, len(rows), _BATCH):
-        mesh = torch.stack([meshes[r["file"]] for r in rows[start : start + _BATCH]])
-        views = [canonical.fit(m[list(FACE_POINTS)]) for m in mesh]
+    table = np.zeros((len(portraits), len(_SIDES), 2, size, size), np.float16)
+    for start in range(0, len(portraits), _BATCH):
+        batch = portraits[start : start + _BATCH]
+        mesh, views = torch.stack([p.mesh for p in batch]), [canonical.fit(p.points) for p in batch]
         positions = _positions(views)
         for row, (name, side) in enumerate(_SIDES):
             moved = professional_displacement_at(positions, mesh, None, operation=name, strength=100, side=side)
             table[start : start + len(mesh), row] = _in_cells(moved, views, canonical)
-        print(f"{split}: professional operations of {start + len(mesh)}/{len(rows)} faces", flush=True)
+        _told(start + len(batch), portraits, "professional operations")
     return table
 
 
-def _looks(folder: Path, split: str, canonical: CanonicalView, locator: Locator) -> dict[str, np.ndarray]:
+def _looks(portraits: Sequence[LabelledPortrait], canonical: CanonicalView, locator: Locator) -> dict:
     """The bank as it is seen through a locator: its errors, and a mesh that it only guesses from 130 points."""
-    rows, meshes = _listed(folder, split)
     atoms, size = atoms_of(KNOWN_OPERATIONS), canonical.config.size
     generator = torch.Generator().manual_seed(0)
-    table = np.zeros((len(rows), LOOKS, len(atoms), 2, size, size), np.float16)
-    errors = torch.zeros(len(rows), LOOKS, len(FACE_POINTS), 2)
-    for index, row in enumerate(rows):
-        with Image.open(folder / row["file"]) as picture:
-            width, height = picture.size
+    table = np.zeros((len(portraits), LOOKS, len(atoms), 2, size, size), np.float16)
+    errors = torch.zeros(len(portraits), LOOKS, len(FACE_POINTS), 2)
+    for index, portrait in enumerate(portraits):
         errors[index] = landmark_errors(generator, LOOKS) * canonical.cells_per_eye_distance
-        points = meshes[row["file"]][list(FACE_POINTS)]
+        points = portrait.points
         _, similarity = canonical.shapes(points[None])
         for look in range(LOOKS):
             seen = similarity.apply(similarity.inverse(points[None]) + errors[index, look])[0]
-            face = PhotoFace(locator.mesh(seen), (height, width))
+            face = PhotoFace(locator.mesh(seen), portrait.size())
             table[index, look] = bank_motions(atoms, face, canonical.fit(seen), canonical)[0].half().numpy()
-        if index % 100 == 99 or index + 1 == len(rows):
-            print(f"{split}: bank of {index + 1}/{len(rows)} faces", flush=True)
+        _told(index + 1, portraits, "bank")
     return {"atoms": table, "errors": errors.numpy()}
+
+
+def _told(done: int, portraits: Sequence[LabelledPortrait], what: str) -> None:
+    if done % (3 * _BATCH) == 0 or done == len(portraits):
+        print(f"{what} of {done}/{len(portraits)} faces", flush=True)
 
 
 def landmark_errors(generator: torch.Generator, count: int) -> Tensor:

@@ -57,6 +57,48 @@ class Batch:
     strength: Tensor
 
 
+@dataclass(frozen=True)
+class _Faces:
+    """Rows of the set, some of them mirrored.  rows, flip: (B,).  shape: (B, 2, N, N) and points: (B, K, 2) cells."""
+
+    rows: Tensor
+    flip: Tensor
+    shape: Tensor
+    points: Tensor
+
+    @staticmethod
+    def of(faces: FaceSet, rows: Tensor, flip: Tensor) -> _Faces:
+        points = flip_points(faces.points[rows], flip, faces.shapes.shape[-1])
+        return _Faces(rows, flip, flip_field(faces.shapes[rows], flip), points)
+
+    def pixels(self, faces: FaceSet) -> Tensor:
+        """(B, 3, S, S) in [0, 1]."""
+        return flip_pixels(faces.pixels[self.rows], self.flip)
+
+
+@dataclass(frozen=True)
+class _Edit:
+    """One edit on two faces: motions (B, 2, N, N), operation and strength as in Batch.
+
+    hidden: (B, M) atoms that the exemplar's bank must not show.
+    """
+
+    on_exemplar: Tensor
+    on_query: Tensor
+    operation: Tensor
+    strength: Tensor
+    hidden: Tensor
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What a locator makes of a face: landmarks off by error (B, K, 2), so shapes by noise (B, 2, N, N); the bank."""
+
+    error: Tensor
+    noise: Tensor
+    atoms: Tensor
+
+
 class Sampler:
     """Draws batches from a FaceSet. Every batch is a function of (seed, step) alone."""
 
@@ -85,59 +127,73 @@ class Sampler:
     def batch(self, step: int, size: int, *, pixels: bool = True) -> Batch:
         """pixels: False leaves the pictures out (zero), for stages that only see geometry: several times faster."""
         g = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        exemplar, query = self._draw_faces(g, size)
+        edit = self._draw_edit(g, exemplar, query)
+        seen_exemplar, seen_query = self._draw_looks(g, exemplar, query)
+        seen_exemplar.atoms[edit.hidden] = 0
+        copied = self._measured(g, shifted(edit.on_exemplar, seen_exemplar.noise))
+        before = after = asked = torch.zeros(size, 3, 1, 1)
+        if pixels:
+            clean = exemplar.pixels(self.faces)
+            before, after = (warp_view(p, seen_exemplar.noise) for p in (clean, warp_view(clean, edit.on_exemplar)))
+            asked = _recolour(g, warp_view(query.pixels(self.faces), seen_query.noise))
+        return Batch(
+            copied=copied,
+            target=shifted(edit.on_query, seen_query.noise),
+            exemplar_shape=exemplar.shape + seen_exemplar.noise,
+            query_shape=query.shape + seen_query.noise,
+            exemplar_points=exemplar.points + seen_exemplar.error,
+            query_points=query.points + seen_query.error,
+            exemplar_atoms=seen_exemplar.atoms,
+            query_atoms=seen_query.atoms,
+            exemplar_pixels=before,
+            exemplar_after=after,
+            query_pixels=asked,
+            operation=edit.operation,
+            strength=edit.strength,
+        )
+
+    def _draw_faces(self, g: torch.Generator, size: int) -> tuple[_Faces, _Faces]:
+        """Whose face shows the operation and whose gets it; a share of the samples use one face for both."""
         a = torch.multinomial(self.faces.weight, size, replacement=True, generator=g)
         b = torch.multinomial(self.faces.weight, size, replacement=True, generator=g)
         b = torch.where(rand(g, size) < self.config.same_identity, a, b)
         flip = rand(g, 2, size) < 0.5
+        return _Faces.of(self.faces, a, flip[0]), _Faces.of(self.faces, b, flip[1])
+
+    def _draw_edit(self, g: torch.Generator, exemplar: _Faces, query: _Faces) -> _Edit:
+        """Named operations, and a part operation where there is none or by chance; what they move on both faces."""
+        both, size = (exemplar, query), len(exemplar.rows)
         operation, strength = self._draw_named(g, size)
-        motion = [self._named_motion(i, f, operation, strength) for i, f in ((a, flip[0]), (b, flip[1]))]
+        motion = [self._named_motion(face.rows, face.flip, operation, strength) for face in both]
         # Some LLW operations fold some faces at full strength; no sample shows that. One factor for both faces.
         safe = torch.minimum(fold_limit(motion[0], signed=True), fold_limit(motion[1], signed=True))
         motion, strength = [m * safe.view(-1, 1, 1, 1) for m in motion], strength * safe[:, None, None]
-        part = rand(g, size) < self.config.part_share
         # A sample needs an operation: those without a named one get a part operation.
-        part = part | (operation == 0).all(1)
+        part = (rand(g, size) < self.config.part_share) | (operation == 0).all(1)
         cells, eyes = self.faces.shapes.shape[-1], self.config.eye_distance_cells
         recipe = draw_part_operations(
             g, size, self.template, view_size=cells, eye_distance=eyes, any_part=self.config.any_part
         )
-        hide = self.made_of[operation].any(1) & (rand(g, size, 1) < self.config.hidden)  # (B, M)
-        shapes = [flip_field(self.faces.shapes[i], f) for i, f in ((a, flip[0]), (b, flip[1]))]
-        points = [flip_points(self.faces.points[i], f, cells) for i, f in ((a, flip[0]), (b, flip[1]))]
-        moved = [recipe.motion(s, p, eyes) * self.window for s, p in zip(shapes, points, strict=True)]
+        hidden = self.made_of[operation].any(1) & (rand(g, size, 1) < self.config.hidden)
+        moved = [recipe.motion(face.shape, face.points, eyes) * self.window for face in both]
         # One strength for both faces: low enough that neither folds, high enough to be seen and measured.
         limit = torch.minimum(fold_limit(moved[0]), fold_limit(moved[1]))
         strongest = torch.maximum(*(length(m).flatten(1).amax(1) for m in moved))
         limit = limit * (_WEAKEST_CELLS / strongest.clamp(min=1e-3)).clamp(min=1) * part.float()
-        exemplar, query = (m + limit.view(-1, 1, 1, 1) * p for m, p in zip(motion, moved, strict=True))
+        on_exemplar, on_query = (m + limit.view(-1, 1, 1, 1) * p for m, p in zip(motion, moved, strict=True))
         operation[part, 2], strength[part, 2] = UNNAMED, 1.0
+        return _Edit(on_exemplar, on_query, operation, strength, hidden)
 
-        look = torch.randint(self.faces.errors.shape[1], (2, size), generator=g)
-        error = [self._errors(i, v, f) for i, v, f in zip((a, b), look, flip, strict=True)]
-        atoms = [self._atoms(i, v, f) for i, v, f in zip((a, b), look, flip, strict=True)]
-        atoms[0][hide] = 0
-        noise = [self._shape_error(p) for p in error]
-        copied, target = self._measured(g, shifted(exemplar, noise[0])), shifted(query, noise[1])
-        before = after = seen = torch.zeros(size, 3, 1, 1)
-        if pixels:
-            clean = [flip_pixels(self.faces.pixels[i], f) for i, f in ((a, flip[0]), (b, flip[1]))]
-            before, after = (warp_view(p, noise[0]) for p in (clean[0], warp_view(clean[0], exemplar)))
-            seen = _recolour(g, warp_view(clean[1], noise[1]))
-        return Batch(
-            copied=copied,
-            target=target,
-            exemplar_shape=shapes[0] + noise[0],
-            query_shape=shapes[1] + noise[1],
-            exemplar_points=points[0] + error[0],
-            query_points=points[1] + error[1],
-            exemplar_atoms=atoms[0],
-            query_atoms=atoms[1],
-            exemplar_pixels=before,
-            exemplar_after=after,
-            query_pixels=seen,
-            operation=operation,
-            strength=strength,
-        )
+    def _draw_looks(self, g: torch.Generator, exemplar: _Faces, query: _Faces) -> list[_Look]:
+        """One of the looks at each face that its tables hold."""
+        look = torch.randint(self.faces.errors.shape[1], (2, len(exemplar.rows)), generator=g)
+        looks = []
+        for face, number in zip((exemplar, query), look, strict=True):
+            error = self._errors(face.rows, number, face.flip)
+            atoms = self._atoms(face.rows, number, face.flip)
+            looks.append(_Look(error=error, noise=self._shape_error(error), atoms=atoms))
+        return looks
 
     def _draw_named(self, g: torch.Generator, size: int) -> tuple[Tensor, Tensor]:
         """Up to two named operations: columns (B, 3) of operation and (B, 3, 2) of strength; the third stays empty."""

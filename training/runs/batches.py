@@ -6,7 +6,7 @@ Resuming is arithmetic: no loader state is kept, and loader processes only draw 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -36,6 +36,24 @@ class StepBatches(Dataset):
         if not workers:
             return (self[item] for item in items)
         return iter(DataLoader(self, batch_size=None, sampler=items, num_workers=workers, collate_fn=_as_it_is))
+
+
+class WholeSteps:
+    """A source that draws a step's whole batch, whatever the number of parts, and cuts it.
+
+    draw: (step, size) -> a dataclass of tensors and lists with a row for each of `size` samples; None stays None.
+    """
+
+    def __init__(self, draw: Callable[[int, int], Any]):
+        self.draw = draw
+        self._drawn: tuple[tuple[int, int], Any] | None = None
+
+    def batch(self, step: int, size: int, part: int, parts: int) -> Any:
+        if self._drawn is None or self._drawn[0] != (step, size):
+            self._drawn = (step, size), self.draw(step, size)
+        rows, whole = slice(part * size // parts, (part + 1) * size // parts), self._drawn[1]
+        columns = {f.name: getattr(whole, f.name) for f in fields(whole)}
+        return replace(whole, **{name: value[rows] for name, value in columns.items() if value is not None})
 
 
 def noise(seed: int, stage: str, step: int, part: int) -> torch.Generator:

@@ -10,7 +10,7 @@ from typing import Any
 from .loop import LoopConfig
 from .stage import Stage, check_order
 
-ENGINES = {"mini": "training.mini.engine", "qwen": "training.qwen.engine"}
+ENGINES = {"mini": "training.mini.engine", "qwen": "training.qwen.engine", "locator": "training.locator.engine"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from synthetic import bump, jpeg, load_portrait, portraits_folder, random_bumps
+from portraits import PORTRAITS, needs_portraits
+from synthetic import bump, jpeg, load_portrait, random_bumps
 from torch.testing import assert_close
 
 from mirrorppr_core.geometry.displacement import length, pixel_grid, warp
@@ -55,9 +56,9 @@ def test_warping_the_source_by_the_motion_gives_the_target(photo, edit):
     assert (rebuilt - target).square().mean() < 0.005 * (photo - target).square().mean()
 
 
-@pytest.mark.skipif(portraits_folder() is None, reason="no portraits: set MIRRORPPR_PORTRAITS to their folder")
+@needs_portraits
 def test_edits_of_unseen_portraits_are_found_to_a_fifth_of_a_pixel():
-    files = sorted((portraits_folder() / "eval").glob("*.jpg"))[::30]
+    files = sorted((PORTRAITS / "eval").glob("*.jpg"))[::30]
     errors = []
     for i, file in enumerate(files):
         true = random_bumps(512, torch.Generator().manual_seed(i), longest_px=(4, 15))

@@ -7,14 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from synthetic import bump, face_bumps, jpeg, load_portrait, portraits_folder, vae_like
+from portraits import PORTRAITS, needs_portraits, real_meshes
+from synthetic import bump, face_bumps, jpeg, load_portrait, vae_like
 
 from mirrorppr_core.commands.cli import main
 from mirrorppr_core.geometry.displacement import compose, jacobian_determinant, length, pixel_grid, warp
 from mirrorppr_core.motion.bridging import bridge
 from mirrorppr_core.motion.reproject import MAX_ASPECT_ERROR, reproject
 from mirrorppr_core.motion.reproject import ReprojectConfig as Config
-from training.data.landmarks import load_landmarks
 from training.evaluation.metrics import psnr, ssim
 
 skimage_data = pytest.importorskip("skimage.data", reason="scikit-image brings the test photo")
@@ -79,14 +79,12 @@ def test_the_result_is_far_closer_to_the_true_retouch_than_the_edited_picture(ph
     assert psnr(result, true) > psnr(edited, true) + 2
 
 
-@pytest.mark.skipif(portraits_folder() is None, reason="no portraits: set MIRRORPPR_PORTRAITS to their folder")
+@needs_portraits
 def test_edits_of_unseen_portraits_meet_the_same_bounds_at_1024_px():
-    meshes = load_landmarks(portraits_folder() / "landmarks.npz")
-    names = sorted(name for name in meshes if name.startswith("eval/"))[::80]
     errors = []
-    for seed, name in enumerate(names):
-        before = load_portrait(portraits_folder() / name, 1024)
-        true = face_bumps(1024, meshes[name] * 2, seeded(seed), longest_px=(8, 25))
+    for seed, (name, mesh) in enumerate(list(real_meshes().items())[::80]):
+        before = load_portrait(PORTRAITS / name, 1024)
+        true = face_bumps(1024, mesh * 2, seeded(seed), longest_px=(8, 25))
         result = reproject(before, vae_like(warp(before, true), seeded(seed)))
         errors.append(end_point_errors(result.field.dense(), true))
     # The mean: a push at the jaw moves plain wall as well, where nobody can tell by how much.

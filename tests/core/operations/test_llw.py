@@ -1,12 +1,10 @@
 """Simulated retouches: the published operations to the bit, and our clean version of them."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from portraits import PORTRAITS, SHARED, needs_portraits, real_meshes
 from torch.testing import assert_close
 
 from mirrorppr_core.geometry.displacement import jacobian_determinant, pixel_grid
@@ -14,15 +12,9 @@ from mirrorppr_core.operations.llw import OPERATIONS, apply_llw, llw_displacemen
 from mirrorppr_core.operations.llw_exact import follow, llw_motion, mls_displacement
 from mirrorppr_core.operations.llw_official import convex_hull, fill_hull
 from mirrorppr_core.operations.llw_table import ControlPoints
-from training.data.landmarks import load_landmarks
 
-SHARED = Path(os.environ.get("MIRRORPPR_SHARED", Path(__file__).parents[4] / "shared"))
 GOLDEN = SHARED / "reference" / "llw_golden.npz"
-PORTRAITS = SHARED / "portraits"
 needs_golden = pytest.mark.skipif(not GOLDEN.exists(), reason=f"{GOLDEN} is absent: set MIRRORPPR_SHARED")
-needs_portraits = pytest.mark.skipif(
-    not (PORTRAITS / "landmarks.npz").exists(), reason=f"{PORTRAITS} is absent: set MIRRORPPR_SHARED"
-)
 every_operation = pytest.mark.parametrize("name", OPERATIONS)
 SIZE = (256, 256)
 
@@ -41,9 +33,7 @@ def golden():
 
 @pytest.fixture(scope="module")
 def eval_meshes():
-    meshes = load_landmarks(str(PORTRAITS / "landmarks.npz"))
-    names = [name for name in meshes if name.startswith("eval/")]
-    return torch.stack([meshes[name] for name in names])
+    return torch.stack(list(real_meshes().values()))
 
 
 @needs_golden

@@ -1,21 +1,16 @@
 """Professional operations: the laws that their fields obey on drawn people, and no folds on real ones."""
 
 import math
-import os
-from pathlib import Path
 
 import pytest
 import torch
+from portraits import needs_portraits, real_meshes, real_poses
 from torch.testing import assert_close
 
 from mirrorppr_core.geometry.displacement import changed_mask, compose, invert, jacobian_determinant, length, warp
 from mirrorppr_core.operations.professional import professional_displacement, professional_displacement_at
 from mirrorppr_core.operations.professional_table import BODY_PAIRS, GROUPS, OPERATIONS, Push
-from training.data.landmarks import load_landmarks
 
-SHARED = Path(os.environ.get("MIRRORPPR_SHARED", Path(__file__).parents[4] / "shared"))
-LANDMARKS = SHARED / "portraits" / "landmarks.npz"
-needs_portraits = pytest.mark.skipif(not LANDMARKS.exists(), reason=f"{LANDMARKS} is absent: set MIRRORPPR_SHARED")
 PAIRED = [name for name, operation in OPERATIONS.items() if operation.paired]
 ON_FACE = [name for name, operation in OPERATIONS.items() if not operation.on_body]
 ON_BODY = [name for name, operation in OPERATIONS.items() if operation.on_body]
@@ -268,8 +263,7 @@ def test_a_push_refuses_what_it_cannot_do():
 @needs_portraits
 @pytest.mark.parametrize("name", ON_FACE)
 def test_no_eval_portrait_folds(name):
-    meshes = [mesh for file, mesh in load_landmarks(str(LANDMARKS)).items() if file.startswith("eval/")]
-    for mesh in meshes:
+    for mesh in real_meshes().values():
         # A quarter of the size, so that 241 portraits take a second; the map is smooth, so it hides no fold.
         motion = professional_displacement(mesh / 4, None, (128, 128), operation=name, strength=100)
         assert jacobian_determinant(motion).min() > 0
@@ -279,10 +273,8 @@ def test_no_eval_portrait_folds(name):
 @needs_portraits
 @pytest.mark.parametrize("name", ON_BODY)
 def test_no_body_portrait_folds(name):
-    from training.data.landmarks import load_poses
-
     num_shown = 0
-    for pose in load_poses(LANDMARKS).values():
+    for pose in real_poses().values():
         small = torch.cat([pose[:, :2] / 4, pose[:, 2:]], 1)
         try:
             motion = professional_displacement(None, small, (128, 128), operation=name, strength=100)

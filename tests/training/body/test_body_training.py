@@ -1,10 +1,8 @@
 """Measuring body retouches: Benchmark B."""
 
-import os
-from pathlib import Path
-
 import pytest
 import torch
+from portraits import PORTRAITS, needs_portraits
 
 from mirrorppr_core.geometry.displacement import length
 from training.body.benchmark import (
@@ -19,11 +17,6 @@ from training.body.benchmark import (
 )
 from training.evaluation.benchmark_report import MINI, CaseResult
 from training.evaluation.known_truth import Score
-
-PORTRAITS = Path(os.environ.get("MIRRORPPR_SHARED", Path(__file__).parents[4] / "shared")) / "portraits"
-needs_portraits = pytest.mark.skipif(
-    not (PORTRAITS / "landmarks.npz").exists(), reason=f"{PORTRAITS} is absent: set MIRRORPPR_SHARED"
-)
 
 
 def body(name: str, *, legs: bool) -> Body:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.body.data import check_bodies
+from training.data.labelled import labelled_portraits
 from training.pack import pack
 
 
@@ -37,7 +37,7 @@ def test_pictures_and_landmarks_shrink_together(portraits, tmp_path):
         assert picture.size == (300, 200)
     with np.load(out / "landmarks.npz") as stored:
         assert list(stored["files"]) == ["train/a.jpg", "train/b.jpg"]
-        np.testing.assert_allclose(stored["face_avg"], meshes[:2] / 2, rtol=1e-6)
+        np.testing.assert_allclose(stored["mesh"], meshes[:2] / 2, atol=1e-3)
     with open(out / "portraits.csv", newline="") as handle:
         assert [r["file"] for r in csv.DictReader(handle)] == ["train/a.jpg", "train/b.jpg"]
 
@@ -48,7 +48,7 @@ def test_small_pictures_keep_their_size(portraits, tmp_path):
     with Image.open(tmp_path / "same/train/b.jpg") as picture:
         assert picture.size == (600, 400)
     with np.load(tmp_path / "same/landmarks.npz") as stored:
-        np.testing.assert_array_equal(stored["face_avg"], meshes[:2])
+        np.testing.assert_allclose(stored["mesh"], meshes[:2], atol=1e-4)
 
 
 def test_bodies_come_along_with_their_poses_and_more_pixels(portraits, tmp_path):
@@ -64,10 +64,11 @@ def test_bodies_come_along_with_their_poses_and_more_pixels(portraits, tmp_path)
     with Image.open(tmp_path / "small/body/c.jpg") as picture:
         assert picture.size == (300, 400)
     with np.load(tmp_path / "small/landmarks.npz") as stored:
-        assert list(stored["body_files"]) == ["body/c.jpg"]
-        np.testing.assert_allclose(stored["pose"][..., :2], pose[..., :2] / 2, rtol=1e-6)
-        np.testing.assert_allclose(stored["pose"][..., 3], pose[..., 3], rtol=1e-6)  # visibility has no size
-    check_bodies(tmp_path / "small")
+        assert list(stored["files"]) == files and np.isnan(stored["pose"][0]).all()
+        np.testing.assert_allclose(stored["pose"][1, :, :2], pose[0, :, :2] / 2, atol=1e-3)
+        np.testing.assert_allclose(stored["pose"][1, :, 3], pose[0, :, 3], rtol=1e-6)  # visibility has no size
+    face, body = labelled_portraits(tmp_path / "small", split="train", bodies=True)
+    assert face.pose is None and body.is_body and body.pose is not None
 
 
 def test_nothing_is_overwritten_and_an_empty_split_is_named(portraits, tmp_path):
@@ -75,7 +76,7 @@ def test_nothing_is_overwritten_and_an_empty_split_is_named(portraits, tmp_path)
     (tmp_path / "there").mkdir()
     with pytest.raises(FileExistsError, match="new folder"):
         pack(folder, tmp_path / "there")
-    with pytest.raises(ValueError, match="eval/"):
+    with pytest.raises(ValueError, match="no face of split 'eval'.*splits are 'train'"):
         pack(folder, tmp_path / "none", split="eval")
     with pytest.raises(ValueError, match="side=64"):
         pack(folder, tmp_path / "none", side=64)

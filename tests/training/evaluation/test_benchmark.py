@@ -1,13 +1,12 @@
 """Benchmark P: fair cases, and a table that cannot be pleased by doing nothing."""
 
-import os
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from portraits import PORTRAITS, needs_portraits
 
 from mirrorppr_core.geometry.displacement import jacobian_determinant
 from mirrorppr_core.geometry.field import Field, apply_field
@@ -18,11 +17,6 @@ from training.evaluation.benchmark_cases import BenchmarkConfig, Case, Person, b
 from training.evaluation.benchmark_report import COPY_QUERY, MINI, ROWS, CaseResult, write_report
 from training.evaluation.known_truth import Score
 
-SHARED = Path(os.environ.get("MIRRORPPR_SHARED", Path(__file__).parents[4] / "shared"))
-PORTRAITS = SHARED / "portraits"
-needs_portraits = pytest.mark.skipif(
-    not (PORTRAITS / "landmarks.npz").exists(), reason=f"{PORTRAITS} is absent: set MIRRORPPR_SHARED"
-)
 CONFIG = BenchmarkConfig()
 
 

@@ -151,8 +151,29 @@ def test_tables_of_another_locator_are_not_found():
     assert tables._key(view, 64, locator) != before
 
 
+def test_a_face_has_the_same_table_whatever_photos_stand_beside_it(portraits, tmp_path):
+    """LLW is measured in the size of the picture: that of a neighbour must not count."""
+    mesh = portraits[1].numpy()
+    small, large = np.zeros((256, 256, 3), np.uint8), np.zeros((900, 1200, 3), np.uint8)
+    tables = {}
+    for beside in ("nobody", "larger"):
+        folder, pictures = tmp_path / beside, {"train/a.png": small}
+        if beside == "larger":
+            pictures["train/b.png"] = large
+        (folder / "train").mkdir(parents=True)
+        for name, pixels in pictures.items():
+            Image.fromarray(pixels).save(folder / name)
+        rows = [f"{name},train,{name},here" for name in pictures]
+        (folder / "portraits.csv").write_text("\n".join(["file,split,identity,source", *rows]))
+        np.savez(folder / "landmarks.npz", files=list(pictures), mesh=np.stack([mesh + 0.5] * len(pictures)))
+        tables[beside] = load((folder, None), folder / "cache")
+    alone, among = tables["nobody"], tables["larger"]
+    for table in ("llw", "professional", "atoms"):
+        assert_close(getattr(among, table)[0], getattr(alone, table)[0], atol=1e-3, rtol=1e-3)
+    own, neighbour = among.llw.float()
+    assert (own - neighbour).norm() > 0.1 * own.norm(), "and a larger picture does change it"
+
+
 def test_a_split_without_portraits_is_refused(portraits, tmp_path):
-    with pytest.raises(
-        ValueError, match="no portraits with landmarks under eval. and with split 'eval' in portraits.csv"
-    ):
+    with pytest.raises(ValueError, match="landmarks.npz has no face of split 'eval'"):
         load(portraits, tmp_path, split="eval")

@@ -264,7 +264,7 @@ def test_a_joint_stage_may_begin_with_an_untrained_r_former(finished):
 
 def test_results_of_another_model_are_refused_by_name(finished):
     wider = dataclasses.replace(TINY, mae=dataclasses.replace(TINY.mae, depth=2))
-    with pytest.raises(ValueError, match=r"encoder.safetensors does not hold the mae of this model: \d+ of"):
+    with pytest.raises(ValueError, match=r"encoder.safetensors does not hold the mae of this run: \d+ of"):
         build_module(short("backbone"), wider, finished)
 
 

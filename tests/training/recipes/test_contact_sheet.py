@@ -71,4 +71,4 @@ def test_bad_files_are_told_in_one_line(portraits, tmp_path, capsys):
     assert "landmarks.npz is damaged" in capsys.readouterr().err
     np.savez(marks, files=np.array(["train/0.png"]), face_avg=np.zeros((1, 478, 2)))
     assert sheet(portraits, tmp_path / "a.png", "--operations", "face_trans") == 2
-    assert "no portrait in" in capsys.readouterr().err
+    assert "no face of split 'eval'" in capsys.readouterr().err

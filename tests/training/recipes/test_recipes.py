@@ -1,11 +1,10 @@
 """Recipes: data that travels, motions that are core's, and what is refused."""
 
 import json
-import os
-from pathlib import Path
 
 import pytest
 import torch
+from portraits import PORTRAITS, needs_portraits, real_meshes
 from torch.testing import assert_close
 
 from mirrorppr_core.geometry.displacement import invert, length, warp
@@ -13,7 +12,6 @@ from mirrorppr_core.geometry.field import Field
 from mirrorppr_core.operations.llw import apply_llw, llw_displacement
 from mirrorppr_core.operations.professional import professional_displacement
 from tests.core.operations.test_professional import draw_mesh, draw_pose
-from training.data.landmarks import load_landmarks
 from training.data.picture_files import read_picture
 from training.recipes.recipe import (
     ALL_OPERATIONS,
@@ -33,10 +31,6 @@ from training.recipes.recipe import (
     recipe_folds,
 )
 
-PORTRAITS = Path(os.environ.get("MIRRORPPR_SHARED", Path(__file__).parents[4] / "shared")) / "portraits"
-needs_portraits = pytest.mark.skipif(
-    not (PORTRAITS / "landmarks.npz").exists(), reason=f"{PORTRAITS} is absent: set MIRRORPPR_SHARED"
-)
 SIZE = (192, 160)
 
 
@@ -66,9 +60,7 @@ def dense(step: Step, mesh, pose, size) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def eval_face():
     """The face of one real portrait, cut out, with its mesh."""
-    meshes = load_landmarks(str(PORTRAITS / "landmarks.npz"))
-    file = next(name for name in sorted(meshes) if name.startswith("eval/"))
-    mesh = meshes[file]
+    file, mesh = next(iter(real_meshes().items()))
     (left, top), (right, bottom) = (mesh.amin(0) - 5).long().tolist(), (mesh.amax(0) + 5).long().tolist()
     image = read_picture(PORTRAITS / file)[..., max(top, 0) : bottom, max(left, 0) : right]
     return image, mesh - torch.tensor([max(left, 0.0), max(top, 0.0)])
@@ -177,8 +169,7 @@ def test_a_step_moves_as_the_dense_field_of_core_does(name):
 @needs_portraits
 @pytest.mark.parametrize("name", PROFESSIONAL_FACE)
 def test_the_lattice_is_fine_enough_on_real_faces(name):
-    meshes = [mesh for file, mesh in load_landmarks(str(PORTRAITS / "landmarks.npz")).items() if file[:5] == "eval/"]
-    for mesh in meshes[::120]:  # 3 faces
+    for mesh in list(real_meshes().values())[::120]:  # 3 faces
         step = Step(operation=name, strength=100)
         error = recipe_displacement(Recipe(steps=(step,)), mesh, None, (512, 512)) - dense(step, mesh, None, (512, 512))
         assert length(error).amax() < 0.06

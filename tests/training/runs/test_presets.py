@@ -101,7 +101,7 @@ def test_paths_may_change_between_runs_and_nothing_else():
     ("change", "message"),
     [
         ({"data": MiniData()}, "no portraits: give --portraits DIR"),
-        ({"data": MiniData(portraits="/none")}, "/none has no portraits.csv"),
+        ({"data": MiniData(portraits="/none")}, "/none has no landmarks.npz"),
         ({"stages": (dataclasses.replace(MINI_FACE[0], module="vae"),)}, "module 'vae' is none of Mini's encoder"),
         ({"stages": (MINI_FACE[0], dataclasses.replace(MINI_FACE[2], starts={}))}, r"starts lacks \['mae'\]"),
         ({"stages": (dataclasses.replace(MINI_FACE[0], samples={"noise": 1}),)}, r"no setting \['noise'\], only"),
