@@ -1,6 +1,7 @@
-"""`retouch`: photos after an exemplar pair.
+"""`retouch`: photos after an exemplar pair, or an operation that was kept of one.
 
     python -m mirrorppr_core retouch --before B --after A --query Q [Q ...] --out DIR
+    python -m mirrorppr_core retouch --operation LOOK.safetensors --query Q [Q ...] --out DIR
     python -m mirrorppr_core retouch --engine qwen --weights SET --base QWEN_IMAGE_EDIT ...
 
 Everything that can be checked is checked before the first result is written. A query that fails (no face, say) is
@@ -17,17 +18,20 @@ from typing import Any
 
 from ..exemplar import Exemplar
 from ..images import check_photo
+from ..mini.arithmetic import AnyOperation
 from ..mini.editor import MAX_STRENGTH, RetouchConfig
 from ..mini.files import bundled_set
 from ..mini.operation import Operation
 from ..mini.pipeline import MirrorPPR
+from ..mini.reuse import load_operation
 from ..photo_files import Photo, prepare_folder, read_photo, write_png
 
 
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("retouch", help="give photos the retouch shown by a before/after pair")
-    parser.add_argument("--before", type=Path, required=True, help="the exemplar portrait before retouching")
-    parser.add_argument("--after", type=Path, required=True, help="the same photo after retouching, same size")
+    parser.add_argument("--before", type=Path, help="the exemplar portrait before retouching")
+    parser.add_argument("--after", type=Path, help="the same photo after retouching, same size")
+    parser.add_argument("--operation", type=Path, help="instead of both: an operation file, as `extract` writes it")
     parser.add_argument("--query", type=Path, nargs="+", required=True, help="the portraits to retouch")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results, QUERY_STEM.png each")
     parser.add_argument(
@@ -53,6 +57,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(options: Any) -> int:
     """Returns the exit status: 0 all retouched, 1 some failed, 2 all. Raises OSError or ValueError at the start."""
+    _check_source(options)
     if options.engine == "qwen":
         report = _retouch_qwen(options)
     else:
@@ -69,29 +74,48 @@ def _retouch(options: Any) -> dict[str, Any]:
     num_steps = RetouchConfig.num_steps if options.steps is None else options.steps
     seed = 0 if options.seed is None else options.seed
     config = RetouchConfig(strength=options.strength, num_steps=num_steps, seed=seed, face=options.face)
-    targets = _targets(options.query, options.out, keep=(options.before, options.after))
+    sources = (options.before, options.after) if options.operation is None else (options.operation,)
+    targets = _targets(options.query, options.out, keep=sources)
     began = time.perf_counter()
-    before, after = read_photo(options.before), read_photo(options.after)
+    pair = None if options.operation else Exemplar(*(read_photo(path).pixels for path in sources))
     model = MirrorPPR.from_folder(options.weights or bundled_set())
     loaded = time.perf_counter()
-    operation = model.extract(Exemplar(before.pixels, after.pixels), face=options.exemplar_face)
+    if pair is None:
+        kept = load_operation(options.operation, model.extractor)
+        operation, notes = kept.operation, kept.notes
+    else:
+        operation = model.extract(pair, face=options.exemplar_face)
+        notes = operation.notes
     extracted = time.perf_counter()
     prepare_folder(options.out)
     rows = [_one(model, operation, config, query, target) for query, target in targets]
+    about = {
+        "largest_displacement_px": round(operation.largest_px, 3) if isinstance(operation, Operation) else None,
+        "seconds": round(extracted - loaded, 3),
+        "unchanged": operation.is_identity,
+        "notes": list(notes),
+    }
     return {
-        "set": operation.set_id,
-        "exemplar": {
-            "largest_displacement_px": round(operation.largest_px, 3),
-            "seconds": round(extracted - loaded, 3),
-            "unchanged": operation.is_identity,
-            "notes": list(operation.notes),
-        },
+        "set": model.editor.set_id,
+        "exemplar" if pair else "operation": about if pair else {"name": kept.name, **about},
         "load_seconds": round(loaded - began, 3),
         "queries": rows,
     }
 
 
-def _one(model: MirrorPPR, operation: Operation, config: RetouchConfig, query: Path, target: Path) -> dict[str, Any]:
+def _check_source(options: Any) -> None:
+    """Raise ValueError unless the retouch comes from a pair or from a file, not from both or neither."""
+    pair = [name for name in ("before", "after") if getattr(options, name) is not None]
+    if options.operation is not None and (pair or options.engine == "qwen"):
+        what = f"--{pair[0]}" if pair else "--engine qwen"
+        raise ValueError(
+            f"--operation and {what} exclude each other: an operation file is Mini's and holds the retouch"
+        )
+    if options.operation is None and len(pair) < 2:
+        raise ValueError("name the exemplar with --before and --after, or an operation file with --operation")
+
+
+def _one(model: MirrorPPR, operation: AnyOperation, config: RetouchConfig, query: Path, target: Path) -> dict[str, Any]:
     began = time.perf_counter()
     try:
         photo = read_photo(query)
@@ -168,7 +192,7 @@ def _failure(query: Path, error: Exception) -> dict[str, Any]:
     return {"query": str(query), "error": str(error)}
 
 
-def _targets(queries: list[Path], out: Path, *, keep: tuple[Path, Path]) -> list[tuple[Path, Path]]:
+def _targets(queries: list[Path], out: Path, *, keep: tuple[Path, ...]) -> list[tuple[Path, Path]]:
     """Each query with its result file. Refuses missing queries, name clashes and results over any of the inputs."""
     missing = [str(q) for q in queries if not q.is_file()]
     if missing:
