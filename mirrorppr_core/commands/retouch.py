@@ -21,17 +21,14 @@ from ..images import check_photo
 from ..mini.arithmetic import AnyOperation
 from ..mini.editor import MAX_STRENGTH, RetouchConfig
 from ..mini.files import bundled_set
-from ..mini.operation import Operation
 from ..mini.pipeline import MirrorPPR
-from ..mini.reuse import load_operation
 from ..photo_files import Photo, prepare_folder, read_photo, write_png
+from .source import add_source, source_files, take
 
 
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("retouch", help="give photos the retouch shown by a before/after pair")
-    parser.add_argument("--before", type=Path, help="the exemplar portrait before retouching")
-    parser.add_argument("--after", type=Path, help="the same photo after retouching, same size")
-    parser.add_argument("--operation", type=Path, help="instead of both: an operation file, as `extract` writes it")
+    add_source(parser)
     parser.add_argument("--query", type=Path, nargs="+", required=True, help="the portraits to retouch")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results, QUERY_STEM.png each")
     parser.add_argument(
@@ -57,7 +54,6 @@ def add_parser(subparsers: Any) -> None:
 
 def run(options: Any) -> int:
     """Returns the exit status: 0 all retouched, 1 some failed, 2 all. Raises OSError or ValueError at the start."""
-    _check_source(options)
     if options.engine == "qwen":
         report = _retouch_qwen(options)
     else:
@@ -74,45 +70,19 @@ def _retouch(options: Any) -> dict[str, Any]:
     num_steps = RetouchConfig.num_steps if options.steps is None else options.steps
     seed = 0 if options.seed is None else options.seed
     config = RetouchConfig(strength=options.strength, num_steps=num_steps, seed=seed, face=options.face)
-    sources = (options.before, options.after) if options.operation is None else (options.operation,)
-    targets = _targets(options.query, options.out, keep=sources)
+    targets = _targets(options.query, options.out, keep=source_files(options))
     began = time.perf_counter()
-    pair = None if options.operation else Exemplar(*(read_photo(path).pixels for path in sources))
     model = MirrorPPR.from_folder(options.weights or bundled_set())
     loaded = time.perf_counter()
-    if pair is None:
-        kept = load_operation(options.operation, model.extractor)
-        operation, notes = kept.operation, kept.notes
-    else:
-        operation = model.extract(pair, face=options.exemplar_face)
-        notes = operation.notes
-    extracted = time.perf_counter()
+    source = take(options, model)
     prepare_folder(options.out)
-    rows = [_one(model, operation, config, query, target) for query, target in targets]
-    about = {
-        "largest_displacement_px": round(operation.largest_px, 3) if isinstance(operation, Operation) else None,
-        "seconds": round(extracted - loaded, 3),
-        "unchanged": operation.is_identity,
-        "notes": list(notes),
-    }
+    rows = [_one(model, source.operation, config, query, target) for query, target in targets]
     return {
         "set": model.editor.set_id,
-        "exemplar" if pair else "operation": about if pair else {"name": kept.name, **about},
+        **source.report,
         "load_seconds": round(loaded - began, 3),
         "queries": rows,
     }
-
-
-def _check_source(options: Any) -> None:
-    """Raise ValueError unless the retouch comes from a pair or from a file, not from both or neither."""
-    pair = [name for name in ("before", "after") if getattr(options, name) is not None]
-    if options.operation is not None and (pair or options.engine == "qwen"):
-        what = f"--{pair[0]}" if pair else "--engine qwen"
-        raise ValueError(
-            f"--operation and {what} exclude each other: an operation file is Mini's and holds the retouch"
-        )
-    if options.operation is None and len(pair) < 2:
-        raise ValueError("name the exemplar with --before and --after, or an operation file with --operation")
 
 
 def _one(model: MirrorPPR, operation: AnyOperation, config: RetouchConfig, query: Path, target: Path) -> dict[str, Any]:
@@ -141,6 +111,9 @@ def _retouch_qwen(options: Any) -> dict[str, Any]:
     from ..qwen.schedule import NUM_STEPS, SEED
     from ..qwen.standalone import QwenEngine, QwenRetouchConfig
 
+    if options.operation is not None:
+        raise ValueError("--operation is Mini's: the Qwen engine extracts from --before and --after. Name both.")
+    source_files(options)
     if options.weights is None or options.base is None:
         raise ValueError("--engine qwen needs --weights (`python -m mirrorppr_core fetch`) and --base: name both")
     if options.face != "only":
