@@ -2,6 +2,9 @@
 
     loaders.py    Load MirrorPPR, Load Extractor, Load Connector, Load DiT
     operation.py  Extract Operation
+    arithmetic.py Scale, Reverse, Combine, Blend, Average, Limit
+    explain.py    Explain Operation, Operation from Sliders; bars.py: drawn
+    operation_files.py  Save Operation, Load Operation; operation_folder.py: where files lie
     retouch.py    Retouch Sampler
     reproject.py  Reproject
     fields.py     Apply Field, Field Preview
@@ -23,11 +26,21 @@ has is used.
 from comfy_api.latest import ComfyExtension, io
 
 from .album import RetouchAlbum
+from .arithmetic import (
+    AverageOperations,
+    BlendOperations,
+    CombineOperations,
+    LimitOperation,
+    ReverseOperation,
+    ScaleOperation,
+)
 from .compare import Compare
+from .explain import ExplainOperation, OperationFromSliders
 from .faces import FindFaces
 from .fields import ApplyField, FieldPreview
 from .loaders import Load, LoadConnector, LoadDiT, LoadExtractor
 from .operation import ExtractOperation
+from .operation_files import LoadOperation, SaveOperation
 from .qwen.conditioning import QwenConditioning, QwenRestore
 from .qwen.loaders import ApplyQwen, LoadQwen
 from .qwen.operation import ExtractQwenOperation
@@ -53,6 +66,16 @@ NODES: list[type[io.ComfyNode]] = [
     FindFaces,
     Compare,
     RetouchAlbum,
+    SaveOperation,
+    LoadOperation,
+    ScaleOperation,
+    ReverseOperation,
+    CombineOperations,
+    BlendOperations,
+    AverageOperations,
+    LimitOperation,
+    ExplainOperation,
+    OperationFromSliders,
     LoadQwen,
     ApplyQwen,
     ExtractQwenOperation,

@@ -6,7 +6,6 @@ is in place before its line in the journal, and the order of lines is the order 
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,8 +15,9 @@ from typing import Any
 
 import torch
 
+from ..mini.arithmetic import AnyOperation
 from ..mini.editor import RetouchConfig, Retouched
-from ..mini.operation import Operation
+from ..mini.operation_file import digest_of
 from ..photo_files import Photo, read_photo, write_png
 from .doubt import doubt_of
 from .journal import Journal, state_of
@@ -106,14 +106,10 @@ def described(result: Retouched, photo: Photo, seconds: float, operation_notes: 
     }
 
 
-def settings_of(operation: Operation, config: RetouchConfig) -> dict[str, Any]:
+def settings_of(operation: AnyOperation, config: RetouchConfig) -> dict[str, Any]:
     """What decides the results, for the journal: an album of other settings is not continued."""
-    digest = hashlib.sha256()
-    for tensor in (operation.motion, operation.tokens, operation.shape):
-        digest.update(tensor.contiguous().numpy())
     return {
-        "operation": digest.hexdigest()[:16],
-        "set": operation.set_id,
+        "operation": digest_of(operation),
         "strength": config.strength,
         "steps": config.num_steps,
         "seed": config.seed,

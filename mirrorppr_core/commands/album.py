@@ -1,6 +1,7 @@
 """`album`: one retouch on a whole shoot.
 
     python -m mirrorppr_core album --before B --after A --photos FOLDER [FILE ...] --out RESULTS
+    python -m mirrorppr_core album --operation LOOK.safetensors --photos FOLDER [FILE ...] --out RESULTS
 
 Every result is written under its photo's name; RESULTS/album/ holds the journal, a report and a contact sheet with the
 most doubtful results first. Stopped at any moment, the same command goes on where it was. A photo that cannot be
@@ -20,19 +21,17 @@ from ..albums.journal import Journal
 from ..albums.photos import Album, check_apart, find_photos
 from ..albums.run import ON_ERROR, run_album, settings_of
 from ..albums.sheet import FOLDER, draw_album_sheet
-from ..exemplar import Exemplar
 from ..file_writing import replacing, write_file
 from ..mini.editor import MAX_STRENGTH, RetouchConfig
 from ..mini.files import bundled_set
-from ..mini.operation import Operation
 from ..mini.pipeline import MirrorPPR
-from ..photo_files import prepare_folder, read_photo
+from ..photo_files import prepare_folder
+from .source import Source, add_source, source_files, take
 
 
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("album", help="give every photo of a folder the retouch of one pair")
-    parser.add_argument("--before", type=Path, required=True, help="the exemplar portrait before retouching")
-    parser.add_argument("--after", type=Path, required=True, help="the same photo after retouching, same size")
+    add_source(parser)
     parser.add_argument("--photos", type=Path, nargs="+", required=True, help="folders and files to retouch")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--on-error", choices=ON_ERROR, default="skip", help="a photo that cannot be retouched")
@@ -51,10 +50,10 @@ def run(options: Any) -> int:
     """Returns the exit status: 0 all retouched, 1 some were not, 2 none."""
     config = RetouchConfig(strength=options.strength, num_steps=options.steps, seed=options.seed, face=options.face)
     album = find_photos(options.photos)
-    check_apart(album, options.out, keep=(options.before, options.after))
-    before, after = read_photo(options.before), read_photo(options.after)
+    check_apart(album, options.out, keep=source_files(options))
     model = MirrorPPR.from_folder(options.weights or bundled_set())
-    operation = model.extract(Exemplar(before.pixels, after.pixels), face=options.exemplar_face)
+    source = take(options, model)
+    operation = source.operation
     prepare_folder(options.out / FOLDER)
     journal = Journal(options.out / FOLDER / "journal.jsonl", settings_of(operation, config))
     began, rows, repeated = time.perf_counter(), [], 0
@@ -71,7 +70,7 @@ def run(options: Any) -> int:
         rows.append(step.row)
         if not step.repeated:
             print(f"photo {step.number} of {step.total}: {_in_words(step.row)}", file=sys.stderr, flush=True)
-    report = _report(operation, album, rows, repeated, time.perf_counter() - began)
+    report = _report(model.editor.set_id, source, album, rows, repeated, time.perf_counter() - began)
     write_file(options.out / FOLDER / "report.json", json.dumps(report, indent=1))
     with replacing(options.out / FOLDER / "sheet.png") as stream:
         draw_album_sheet(rows, options.out).save(stream, format="PNG")
@@ -86,10 +85,12 @@ def _in_words(row: dict[str, Any]) -> str:
     return f"{row['output']}, largest motion {row['largest_displacement_px']:.1f} px"
 
 
-def _report(operation: Operation, album: Album, rows: list[dict], repeated: int, seconds: float) -> dict[str, Any]:
+def _report(
+    set_id: str, source: Source, album: Album, rows: list[dict], repeated: int, seconds: float
+) -> dict[str, Any]:
     return {
-        "set": operation.set_id,
-        "exemplar": {"largest_displacement_px": round(operation.largest_px, 3), "notes": list(operation.notes)},
+        "set": set_id,
+        **source.report,
         "retouched": sum("error" not in row for row in rows),
         "not_retouched": sum("error" in row for row in rows),
         "done_before": repeated,

@@ -2,6 +2,7 @@
 
     python -m mirrorppr_core retouch     photos after an exemplar pair
     python -m mirrorppr_core album       a whole shoot, resumable, with a report
+    python -m mirrorppr_core extract     the retouch of a pair, kept as a file
     python -m mirrorppr_core reproject   what an editor did to a photo, with the photo's own pixels
     python -m mirrorppr_core check       try the Qwen engine's weights
     python -m mirrorppr_core fetch       download them (with a clone only)
@@ -17,9 +18,9 @@ import sys
 
 import torch
 
-from . import album, check, reproject, retouch
+from . import album, check, extract, reproject, retouch
 
-COMMANDS = [retouch, album, reproject, check]
+COMMANDS = [retouch, album, extract, reproject, check]
 try:
     from . import fetch
 

@@ -1,6 +1,7 @@
-"""`retouch`: photos after an exemplar pair.
+"""`retouch`: photos after an exemplar pair, or an operation that was kept of one.
 
     python -m mirrorppr_core retouch --before B --after A --query Q [Q ...] --out DIR
+    python -m mirrorppr_core retouch --operation LOOK.safetensors --query Q [Q ...] --out DIR
     python -m mirrorppr_core retouch --engine qwen --weights SET --base QWEN_IMAGE_EDIT ...
 
 Everything that can be checked is checked before the first result is written. A query that fails (no face, say) is
@@ -17,17 +18,17 @@ from typing import Any
 
 from ..exemplar import Exemplar
 from ..images import check_photo
+from ..mini.arithmetic import AnyOperation
 from ..mini.editor import MAX_STRENGTH, RetouchConfig
 from ..mini.files import bundled_set
-from ..mini.operation import Operation
 from ..mini.pipeline import MirrorPPR
 from ..photo_files import Photo, prepare_folder, read_photo, write_png
+from .source import add_source, source_files, take
 
 
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("retouch", help="give photos the retouch shown by a before/after pair")
-    parser.add_argument("--before", type=Path, required=True, help="the exemplar portrait before retouching")
-    parser.add_argument("--after", type=Path, required=True, help="the same photo after retouching, same size")
+    add_source(parser)
     parser.add_argument("--query", type=Path, nargs="+", required=True, help="the portraits to retouch")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results, QUERY_STEM.png each")
     parser.add_argument(
@@ -69,29 +70,22 @@ def _retouch(options: Any) -> dict[str, Any]:
     num_steps = RetouchConfig.num_steps if options.steps is None else options.steps
     seed = 0 if options.seed is None else options.seed
     config = RetouchConfig(strength=options.strength, num_steps=num_steps, seed=seed, face=options.face)
-    targets = _targets(options.query, options.out, keep=(options.before, options.after))
+    targets = _targets(options.query, options.out, keep=source_files(options))
     began = time.perf_counter()
-    before, after = read_photo(options.before), read_photo(options.after)
     model = MirrorPPR.from_folder(options.weights or bundled_set())
     loaded = time.perf_counter()
-    operation = model.extract(Exemplar(before.pixels, after.pixels), face=options.exemplar_face)
-    extracted = time.perf_counter()
+    source = take(options, model)
     prepare_folder(options.out)
-    rows = [_one(model, operation, config, query, target) for query, target in targets]
+    rows = [_one(model, source.operation, config, query, target) for query, target in targets]
     return {
-        "set": operation.set_id,
-        "exemplar": {
-            "largest_displacement_px": round(operation.largest_px, 3),
-            "seconds": round(extracted - loaded, 3),
-            "unchanged": operation.is_identity,
-            "notes": list(operation.notes),
-        },
+        "set": model.editor.set_id,
+        **source.report,
         "load_seconds": round(loaded - began, 3),
         "queries": rows,
     }
 
 
-def _one(model: MirrorPPR, operation: Operation, config: RetouchConfig, query: Path, target: Path) -> dict[str, Any]:
+def _one(model: MirrorPPR, operation: AnyOperation, config: RetouchConfig, query: Path, target: Path) -> dict[str, Any]:
     began = time.perf_counter()
     try:
         photo = read_photo(query)
@@ -117,6 +111,9 @@ def _retouch_qwen(options: Any) -> dict[str, Any]:
     from ..qwen.schedule import NUM_STEPS, SEED
     from ..qwen.standalone import QwenEngine, QwenRetouchConfig
 
+    if options.operation is not None:
+        raise ValueError("--operation is Mini's: the Qwen engine extracts from --before and --after. Name both.")
+    source_files(options)
     if options.weights is None or options.base is None:
         raise ValueError("--engine qwen needs --weights (`python -m mirrorppr_core fetch`) and --base: name both")
     if options.face != "only":
@@ -168,7 +165,7 @@ def _failure(query: Path, error: Exception) -> dict[str, Any]:
     return {"query": str(query), "error": str(error)}
 
 
-def _targets(queries: list[Path], out: Path, *, keep: tuple[Path, Path]) -> list[tuple[Path, Path]]:
+def _targets(queries: list[Path], out: Path, *, keep: tuple[Path, ...]) -> list[tuple[Path, Path]]:
     """Each query with its result file. Refuses missing queries, name clashes and results over any of the inputs."""
     missing = [str(q) for q in queries if not q.is_file()]
     if missing:

@@ -50,7 +50,7 @@ class Law:
     @property
     def is_identity(self) -> bool:
         """True when it leaves every photo as it is."""
-        return all(_leaves_all(one) for one in leaves(self))
+        return all(one.is_identity for one in leaves(self))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -130,6 +130,27 @@ def combined(steps: Sequence[AnyOperation]) -> Combined:
 def averaged(several: Sequence[AnyOperation]) -> Blended:
     """Several exemplars of one look as one operation: what they share stays, what one of them errs by fades."""
     return Blended(of=tuple(several), weights=(1.0,) * len(several))
+
+
+def feathered(region: Tensor, width_px: int) -> Tensor:
+    """A mask (H, W) that grows from 0 at its rim to its own value so many pixels further in; black stays exactly 0."""
+    if width_px <= 0:
+        return region
+    inside = F.pad((region > 0).float()[None, None], (width_px,) * 4, mode="replicate")
+    share = 2 * F.avg_pool2d(inside, 2 * width_px + 1, stride=1)[0, 0] - 1
+    share = share.clamp(0, 1)
+    return region * share * share * (3 - 2 * share)
+
+
+def with_leaves(operation: AnyOperation, change: Callable[[Leaf], AnyOperation]) -> AnyOperation:
+    """The same tree with other ends."""
+    if isinstance(operation, Operation | Sliders):
+        return change(operation)
+    if isinstance(operation, Combined):
+        return combined([with_leaves(one, change) for one in operation.steps])
+    if isinstance(operation, Blended):
+        return replace(operation, of=tuple(with_leaves(one, change) for one in operation.of))
+    return replace(operation, of=with_leaves(operation.of, change))
 
 
 def parts_of(operation: AnyOperation) -> tuple[AnyOperation, ...]:
@@ -255,10 +276,6 @@ def _share_of_box(limit: Limited, face: Face, box: tuple[int, int, int, int]) ->
     return F.interpolate(
         share.view(1, 1, rows, columns), (bottom - top, right - left), mode="bilinear", align_corners=False
     )
-
-
-def _leaves_all(one: Leaf) -> bool:
-    return not one.amounts if isinstance(one, Sliders) else one.is_identity
 
 
 def _check_several(several: tuple[AnyOperation, ...]) -> None:

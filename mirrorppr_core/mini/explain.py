@@ -21,11 +21,13 @@ from torch import Tensor
 from ..operations.atoms import FULL_STRENGTH, Atom
 from ..operations.llw_table import OPERATIONS as LLW
 from ..operations.sliders import FULL, Amount, Sliders
-from .arithmetic import AnyOperation, Blended, Limited, Scaled, Undone, parts_of
+from .arithmetic import AnyOperation, Blended, Combined, Limited, Scaled, Undone, parts_of
 from .operation import Operation
 
 _MOST_NAMES = 6
-_LEAST_GAIN = 0.04  # of the squared motion, which the next name must explain
+_LEAST_GAIN = 0.01  # of the squared motion, which the next name must explain, ...
+_LEAST_LOCAL = 0.5  # ... and of what is left where it acts: look-alikes of the last name explain hardly any of that
+_ACTS = 0.2  # of its longest motion: a cell that moves further is where it acts
 _INVISIBLE = 0.05  # cells; an operation whose motion is nowhere longer does not show on this face
 _RIDGE = 1e-3
 _ALIKE = 0.2  # sides that differ by less than this share are one amount
@@ -95,6 +97,18 @@ def explain(operation: AnyOperation, atoms: tuple[Atom, ...]) -> Explanation:
     return _summed(inner, _factors(operation, len(inner)), tuple(dict.fromkeys(notes)))
 
 
+def composition(operation: AnyOperation) -> str:
+    """What an operation is made of, in a line: "combined (extracted, reversed (sliders))"."""
+    if isinstance(operation, Operation):
+        return "extracted from an exemplar"
+    if isinstance(operation, Sliders):
+        return f"sliders ({', '.join(one.name for one in operation.amounts) or 'all at 0'})"
+    word = {Combined: "combined", Blended: "blended", Undone: "reversed", Limited: "limited"}.get(type(operation))
+    if isinstance(operation, Scaled):
+        word = f"{100 * operation.factor:g} % of"
+    return f"{word} ({'; '.join(map(composition, parts_of(operation)))})"
+
+
 def _explained(operation: Operation, atoms: tuple[Atom, ...]) -> Explanation:
     if operation.atoms.shape[1] != len(atoms):
         raise ValueError(
@@ -144,9 +158,12 @@ def _chosen(rows: Tensor, motion: Tensor, one_way: Tensor) -> tuple[Tensor, floa
     gram, match, whole = unit @ unit.T, unit @ motion, float(motion.square().sum())
     chosen: list[int] = []
     amounts, left = torch.zeros(len(rows)), 1.0
+    acts = (unit.abs() > _ACTS * unit.abs().amax(1, keepdim=True)).float()
     while len(chosen) < _MOST_NAMES:
         unexplained = match - gram @ amounts
         worth = torch.where(one_way, unexplained, unexplained.abs())
+        local = acts @ (motion - amounts @ unit).square()
+        worth[worth.square() < _LEAST_LOCAL * local] = 0
         worth[chosen] = 0
         best = int(worth.argmax())
         if worth[best] <= 0:

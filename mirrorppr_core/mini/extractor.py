@@ -11,7 +11,7 @@ its retouched copy, so how far each pixel moved can be measured to a fraction of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +38,7 @@ from .sight import Sight
 # Motion is measured on a crop brought near this resolution. Finer is lost on the view; on coarser crops the estimator's
 # grid skips over eyes and lips (on a 92 px face: relative error 0.65 as is, 0.11 on the crop enlarged 3 times).
 _MEASURE_PX_PER_CELL = 8.0
+_THUMBNAIL_PX = 128
 _VISIBLE = 6 / 255  # a change of colour that counts
 _MISALIGNED_PX = 1.3  # median motion around the face in the overview; aligned pairs stay below 0.3, however edited
 _REPAINTED = 0.2  # mean difference over about a cell that a warp leaves; blur and sharpening stay below 0.16
@@ -82,6 +83,7 @@ class OperationExtractor:
         field = self.sight.view.motion_to_photo(operation.motion, view, height=height, width=width)
         if operation.body is not None:
             field = joined([field, self.sight.bodies.on_own_photo(operation.body, before, person)], field)
+        operation = replace(operation, largest_px=field.max_px, exemplars=(exemplar,))
         return Extracted(operation=operation, faces=tuple(faces), face=person, field=field)
 
     def _read(self, exemplar: Exemplar, overview: Overview, person: Face) -> tuple[Operation, FaceView]:
@@ -107,9 +109,9 @@ class OperationExtractor:
             shape=view.shape,
             atoms=bank_motions(atoms_of(self.config.dit.operations), photo_face, view, canonical),
             set_id=self.set_id,
-            largest_px=max(float(motion.norm(dim=1).amax()) * view.pixels_per_cell, beside.largest_px),
             notes=_notes(overview, beside, moved=bool((motion != 0).any()), repainted=repainted),
             body=beside.body,
+            thumbnails=_thumbnails([canonical.see(image, close, size=_THUMBNAIL_PX) for image in (source, target)]),
         )
         return operation, view
 
@@ -133,6 +135,11 @@ def _person(faces: list[Face], overview: Overview, face: str) -> Face:
             f"{describe(faces)}. Crop the pair to the person who is meant, or set face to a number."
         )
     return ranked[0][1]
+
+
+def _thumbnails(faces: list[Tensor]) -> Tensor:
+    """Straightened faces (1, 3, S, S) each -> (2, 3, S, S) uint8."""
+    return (torch.cat(faces).clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def _check_aligned(overall: MeasuredMotion, person: Face, factor: int) -> None:

@@ -21,7 +21,8 @@ class Operation:
     """tokens: (1, Q, D).  motion: (1, 2, N, N) cells.  shape: (1, 2, N, N) cells.  atoms: (1, M, 2, N, N) cells.
 
     set_id: the matched set that made it; other sets refuse it.  notes: what the user should know, in plain words.
-    largest_px: longest displacement found in the exemplar, in its own pixels.  body: None where only the face moved.
+    largest_px: longest displacement of the exemplar's pixels, as the operation knows it.
+    body: None where only the face moved.
     exemplars: the pairs it was read from, and thumbnails: (2, 3, S, S) uint8, the straightened face before and after;
     both are for keeping and for looking at, and change nothing.
     """

@@ -20,7 +20,10 @@ Reading is strict and refuses with one sentence. Nothing in a file is ever run.
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,7 @@ from torch import Tensor
 
 from ..bodies.bones import Skeleton
 from ..bodies.motion_map import CELLS_PER_UNIT, HEIGHT, WIDTH, BodyMotion
+from ..exemplar import Exemplar
 from ..file_writing import replacing
 from ..operations.sliders import Amount, Sliders
 from ..records import Record, from_record, to_record
@@ -112,6 +116,42 @@ def write_file(path: Path, saved: SavedOperation, types: dict[str, type], *, pic
 
 def read_file(path: Path, types: dict[str, type] = TYPES) -> SavedOperation:
     """Raises FileNotFoundError or ValueError: one sentence that says what the file is and what to do."""
+    return opened(path).read(types)
+
+
+@dataclass(frozen=True)
+class OpenedFile:
+    """A file whose header is in order; what it holds is not made yet."""
+
+    path: Path
+    metadata: dict[str, str]
+    tensors: dict[str, Tensor]
+
+    @property
+    def engine(self) -> str:
+        return self.metadata["engine"]
+
+    def read(self, types: dict[str, type]) -> SavedOperation:
+        """Raises ValueError where the record is none of an operation of these types."""
+        with _refusing(self.path):
+            operation = from_record(Record(json.loads(self.metadata["operation"]), self.tensors), types)
+            _check_whole(operation, types)
+        own = self.metadata
+        return SavedOperation(operation=operation, name=own["name"], engine=own["engine"], set_id=own["set"])
+
+    def exemplars(self) -> tuple[Exemplar, ...]:
+        """The pairs that the file holds beside an operation of whichever engine, at its outermost level."""
+        with _refusing(self.path):
+            tree = json.loads(self.metadata["operation"])
+            pairs = tree.get("exemplars", []) if isinstance(tree, dict) else []
+            named = json.dumps(pairs)
+            own = {name: value for name, value in self.tensors.items() if json.dumps(name) in named}
+            found = from_record(Record(pairs, own), {})
+        return tuple(one for one in found if isinstance(one, Exemplar))
+
+
+def opened(path: Path) -> OpenedFile:
+    """Raises as `read_file` does."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no operation file {path.name}: check its name, or save the operation again")
     size = path.stat().st_size
@@ -125,14 +165,17 @@ def read_file(path: Path, types: dict[str, type] = TYPES) -> SavedOperation:
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path.name} is damaged or no safetensors file ({_one_line(error)}): {_AGAIN}") from error
     _check_header(path.name, metadata)
+    return OpenedFile(path, metadata, tensors)
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
     try:
-        operation = from_record(Record(json.loads(metadata["operation"]), tensors), types)
-        _check_whole(operation, types)
+        yield
     except (ValueError, TypeError, RecursionError, KeyError) as error:
         raise ValueError(
             f"{path.name} cannot be read as an operation: {_one_line(error)}. {_AGAIN.capitalize()}."
         ) from error
-    return SavedOperation(operation=operation, name=metadata["name"], engine=metadata["engine"], set_id=metadata["set"])
 
 
 def check_name(name: str) -> None:
@@ -223,6 +266,15 @@ def _check_whole(operation: Any, types: dict[str, type]) -> None:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def digest_of(operation: AnyOperation) -> str:
+    """The same for operations that do the same, whatever pictures they keep: 16 hexadecimal digits."""
+    record = to_record(_showing(operation, "none"), TYPES)
+    digest = hashlib.sha256(json.dumps(record.tree).encode())
+    for tensor in record.tensors.values():
+        digest.update(tensor.numpy())
+    return digest.hexdigest()[:16]
 
 
 def thumbnails_of(operation: AnyOperation) -> Tensor | None:

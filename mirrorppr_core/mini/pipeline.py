@@ -14,6 +14,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..exemplar import Exemplar
+from .arithmetic import AnyOperation
 from .editor import FieldEditor, RetouchConfig, Retouched
 from .extractor import OperationExtractor
 from .files import LoadedConnector, bundled_set, check_one_set, load_connector, load_editor, load_extractor, load_sight
@@ -52,7 +53,7 @@ class MirrorPPR:
     def retouch(
         self,
         query: Tensor,
-        operation: Operation,
+        operation: AnyOperation,
         config: RetouchConfig | None = None,
         *,
         region: Tensor | None = None,

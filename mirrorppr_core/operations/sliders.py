@@ -80,6 +80,11 @@ class Sliders:
         """From lines `name = percent`. What follows a # is a remark. Raises ValueError that names the line."""
         return cls.of(percents_of(text))
 
+    @property
+    def is_identity(self) -> bool:
+        """True when it leaves every photo as it is."""
+        return not any(one.percent for one in self.amounts)
+
     def to_text(self) -> str:
         return "\n".join(f"{amount.name} = {amount.percent:g}" for amount in self.amounts)
 
