@@ -53,11 +53,9 @@ class Compare(io.ComfyNode):
         pairs = list(zip(photos(before), photos(after), fields, strict=True))
         drawn = [draw_comparison(a, b, one, gain=gain, close_up=close_up) for a, b, one in pairs]
         pictures = pictures_to_image(drawn)
-        shown = ui.PreviewImage(pictures, cls=cls).as_dict()
-        # The slider of web/js/compare.js shows the first pair.
-        shown["mirrorppr_pair"] = ui.PreviewImage(before[:1, ..., :3], cls=cls).values
-        shown["mirrorppr_pair"] += ui.PreviewImage(after[:1, ..., :3], cls=cls).values
-        return io.NodeOutput(pictures, _notes(pairs), ui=shown)
+        # For the slider of web/js/compare.js: the first pair.
+        pair = [saved for one in (before, after) for saved in ui.PreviewImage(one[:1, ..., :3], cls=cls).values]
+        return io.NodeOutput(pictures, _notes(pairs), ui={"mirrorppr_pair": pair})
 
 
 def _notes(pairs: list[tuple]) -> str:

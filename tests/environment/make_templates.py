@@ -29,7 +29,14 @@ THUMBNAIL_PX = 400
 COLUMN, GAP_X, GAP_Y, HEADER = 330, 60, 70, 60
 WIDGET_PX, SLOT_PX, TITLE_PX = 26, 22, 40
 PICTURE_PX = 320  # of nodes that show one
-SHOWS_A_PICTURE = ("LoadImage", "PreviewImage", "SaveImage", "MirrorPPR_Compare", "MirrorPPR_FieldPreview")
+SHOWS_A_PICTURE = (
+    "MirrorPPR_RetouchSampler",  # while it works
+    "LoadImage",
+    "PreviewImage",
+    "SaveImage",
+    "MirrorPPR_Compare",
+    "MirrorPPR_FieldPreview",
+)
 COLOURS = ("#3f789e", "#8A8", "#b58b2a", "#88A", "#a1309b")
 
 
@@ -51,7 +58,7 @@ class Layout:
             node["title"] = title
         if kind == "MarkdownNote":
             node |= {"widgets_values": [values["text"]], "color": "#432", "bgcolor": "#653"}
-            height = 60 + 22 * (len(values["text"]) // 38 + values["text"].count("\n"))
+            height = 80 + 18 * (len(values["text"]) // 45 + values["text"].count("\n"))
         else:
             height = self._fill(node, values)
         node["size"] = [COLUMN, height]

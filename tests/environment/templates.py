@@ -41,6 +41,7 @@ LOAD = Spec("MirrorPPR_Load", {"set_name": BUNDLED})
 EXTRACT = Spec("MirrorPPR_ExtractOperation")
 SAMPLER = Spec("MirrorPPR_RetouchSampler")
 COMPARE = Spec("MirrorPPR_Compare", {}, "Before and after")
+DIFFERENCE = Spec("PreviewImage", {}, "What differs")
 FOUND = Spec("PreviewImage", {}, "What was found in the exemplar")
 EXEMPLAR_NOTES = Spec("PreviewAny", {}, "Notes on the exemplar")
 RESULT_NOTES = Spec("PreviewAny", {}, "Notes on the result")
@@ -62,13 +63,14 @@ SHOWING = (
     ("sampler", "field", "compare", "field"),
     ("sampler", "image", "save", "images"),
     ("sampler", "notes", "result_notes", "source"),
+    ("compare", "picture", "difference", "images"),
 )
 
 FROM_EXEMPLAR = Template(
     name="retouch_from_exemplar",
     nodes={
         "samples": SAMPLES, "load": LOAD, "extract": EXTRACT, "found": FOUND, "exemplar_notes": EXEMPLAR_NOTES,
-        "sampler": SAMPLER, "compare": COMPARE, "save": SAVE, "result_notes": RESULT_NOTES,
+        "sampler": SAMPLER, "compare": COMPARE, "difference": DIFFERENCE, "save": SAVE, "result_notes": RESULT_NOTES,
         "note": note(
             "## Retouch from one example\n\nPress **Run**: it works as it opens, with two drawn portraits.\n\n"
             "Then put three *Load Image* nodes in place of *Sample Portraits*:\n\n"
@@ -86,9 +88,9 @@ FROM_EXEMPLAR = Template(
     groups=(
         ("1  Photos", (("samples", "load", "note"),)),
         ("2  Read the retouch", (("extract", "exemplar_notes", "found"),)),
-        ("3  Give it to another photo", (("sampler", "result_notes"), ("compare", "save"))),
+        ("3  Give it to another photo", (("sampler", "result_notes"), ("compare", "difference", "save"))),
     ),
-    shows="Before and after",
+    shows="What differs",
 )  # fmt: skip
 
 GROUP_PHOTO = Template(
@@ -97,12 +99,13 @@ GROUP_PHOTO = Template(
         "samples": SAMPLES, "load": LOAD, "extract": EXTRACT, "exemplar_notes": EXEMPLAR_NOTES,
         "group": Spec("ImageStitch", {"direction": "right", "spacing_width": 0}, "A group photo"),
         "faces": Spec("MirrorPPR_FindFaces", {"face": "2"}), "numbers": Spec("PreviewImage", {}, "Who is who"),
-        "sampler": Spec("MirrorPPR_RetouchSampler", {"face": "all"}), "compare": COMPARE, "save": SAVE,
+        "sampler": Spec("MirrorPPR_RetouchSampler", {"face": "all"}),
+        "compare": COMPARE, "difference": DIFFERENCE, "save": SAVE,
         "result_notes": RESULT_NOTES,
         "note": note(
             "## One person of a group\n\n*Find Faces* numbers everybody from the left; its **face**, or a point "
-            "**x, y** on a person, says who is meant. Its mask goes into the sampler's **region**: only faces inside it are "
-            "retouched.\n\nTo retouch everybody, set **face** to *all* in both."
+            "**x, y** on a person, says who is meant. Its mask goes into the sampler's **region**: only faces "
+            "inside it are retouched.\n\nTo retouch everybody, set **face** to *all* in both."
         ),
     },
     links=(
@@ -115,7 +118,7 @@ GROUP_PHOTO = Template(
         ("1  Photos", (("samples", "load", "note"),)),
         ("2  Read the retouch", (("extract", "exemplar_notes"),)),
         ("3  Who is meant", (("group", "faces", "numbers"),)),
-        ("4  Retouch", (("sampler", "result_notes"), ("compare", "save"))),
+        ("4  Retouch", (("sampler", "result_notes"), ("compare", "difference", "save"))),
     ),
     shows="Who is who",
 )  # fmt: skip
@@ -125,12 +128,13 @@ REPROJECT = Template(
     nodes={
         "samples": SAMPLES,
         "soft": Spec("ImageBlur", {"blur_radius": 2, "sigma": 1.0}, "Stands for an editor that repaints"),
-        "reproject": Spec("MirrorPPR_Reproject"), "compare": COMPARE, "save": SAVE,
+        "reproject": Spec("MirrorPPR_Reproject"), "compare": COMPARE, "difference": DIFFERENCE, "save": SAVE,
         "result_notes": RESULT_NOTES,
         "note": note(
             "## Keep the photographer's pixels\n\nEvery generating editor repaints the whole picture. *Reproject* "
-            "measures how it changed the **shape** and does only that to the original's own pixels.\n\nConnect your photo as "
-            "**original** and any editor's output of it as **edited**; here the drawn portrait, retouched and blurred."
+            "measures how it changed the **shape** and does only that to the original's own pixels.\n\nConnect your "
+            "photo as **original** and any editor's output of it as **edited**; here the drawn portrait, "
+            "retouched and blurred."
         ),
     },
     links=(
@@ -138,12 +142,13 @@ REPROJECT = Template(
         ("soft", "IMAGE", "reproject", "edited"), ("samples", "before", "compare", "before"),
         ("reproject", "image", "compare", "after"), ("reproject", "field", "compare", "field"),
         ("reproject", "image", "save", "images"), ("reproject", "notes", "result_notes", "source"),
+        ("compare", "picture", "difference", "images"),
     ),
     groups=(
         ("1  A photo and its edited version", (("samples", "soft", "note"),)),
-        ("2  The shape, in the photo's own pixels", (("reproject", "result_notes"), ("compare", "save"))),
+        ("2  The shape, in the photo's own pixels", (("reproject", "result_notes"), ("compare", "difference", "save"))),
     ),
-    shows="Before and after",
+    shows="What differs",
 )  # fmt: skip
 
 OTHER_SIZE = Template(
@@ -198,7 +203,8 @@ ALBUM_TEMPLATE = Template(
         "note": note(
             "## A whole shoot in one go\n\nPut a folder with your photos into *ComfyUI/input*, press **R** to refresh, "
             "and choose it as **folder**. Results go to *ComfyUI/output/NAME* under their own names.\n\nStopped at any "
-            "moment, the same run goes on where it was. A photo without a face is left as it is and named in the report."
+            "moment, the same run goes on where it was. A photo without a face is left as it is and named in "
+            "the report."
         ),
     },
     links=(
