@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 
 from .picture import draw_comparison
-from .sockets import CATEGORY, FieldSocket, fields_for, photos, pictures_to_image
+from .sockets import CATEGORY, FieldSocket, fields_for, found_by, photos, pictures_to_image
 
 
 class Compare(io.ComfyNode):
@@ -15,6 +15,7 @@ class Compare(io.ComfyNode):
             node_id="MirrorPPR_Compare",
             display_name="Compare (MirrorPPR)",
             category=CATEGORY,
+            **found_by("before after", "difference", "slider"),
             description="Shows a photo before and after with a slider, and what differs: proof that nothing else "
             "moved.",
             inputs=[

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
@@ -37,6 +37,15 @@ SHOWS_A_PICTURE = (
     "MirrorPPR_Compare",
     "MirrorPPR_FieldPreview",
 )
+_FILES = "https://huggingface.co/Comfy-Org/{}/resolve/main/split_files/{}/{}"
+MODELS = {
+    kind: {"name": name, "url": _FILES.format(project, folder, name), "directory": folder}
+    for kind, project, folder, name in (
+        ("UNETLoader", "Qwen-Image-Edit_ComfyUI", "diffusion_models", "qwen_image_edit_fp8_e4m3fn.safetensors"),
+        ("CLIPLoader", "Qwen-Image_ComfyUI", "text_encoders", "qwen_2.5_vl_7b_fp8_scaled.safetensors"),
+        ("VAELoader", "Qwen-Image_ComfyUI", "vae", "qwen_image_vae.safetensors"),
+    )
+}
 COLOURS = ("#3f789e", "#8A8", "#b58b2a", "#88A", "#a1309b")
 
 
@@ -196,7 +205,29 @@ def write(template: Template, host: ComfyHost, info: dict, say: Callable[[str], 
     say(f"[templates] {path.relative_to(ROOT)}, {len(workflow['nodes'])} nodes")
 
 
+def finish_drawn_by_hand(name: str, words: str) -> None:
+    """Templates that need the user's own photos or models: whose nodes they use, and a thumbnail of the two samples."""
+    path = ROOT / "workflows" / f"{name}.json"
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    for node in workflow["nodes"]:
+        if "Note" not in node["type"]:
+            node["properties"]["cnr_id"] = "mirrorppr" if node["type"].startswith("MirrorPPR") else "comfy-core"
+            if node["type"] in MODELS:
+                node["properties"]["models"] = [MODELS[node["type"]]]
+    path.write_text(json.dumps(workflow, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    page = Image.new("RGB", (THUMBNAIL_PX, THUMBNAIL_PX * 5 // 8), (24, 24, 24))
+    for column, sample in enumerate(("portrait_a", "portrait_b")):
+        with Image.open(ROOT / "nodes" / "samples" / f"{sample}.jpg") as picture:
+            small = picture.resize((THUMBNAIL_PX // 2, THUMBNAIL_PX // 2))
+        page.paste(small, (column * THUMBNAIL_PX // 2, 0))
+    font = ImageFont.load_default(size=24)
+    ImageDraw.Draw(page).text((12, THUMBNAIL_PX // 2 + 10), words, fill=(235, 235, 235), font=font)
+    page.save(path.with_suffix(".jpg"), quality=85)
+
+
 def main(names: list[str]) -> None:
+    finish_drawn_by_hand("retouch_own_photos", "with your own photos")
+    finish_drawn_by_hand("qwen_retouch", "the paper's Qwen engine")
     with ComfyHost(packs={PACK: ROOT}) as host:
         for template in TEMPLATES:
             if not names or template.name in names:

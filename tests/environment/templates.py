@@ -179,6 +179,37 @@ OTHER_SIZE = Template(
     shows="The field",
 )  # fmt: skip
 
+SIMULATE = Template(
+    name="simulate_and_transfer",
+    nodes={
+        "samples": SAMPLES, "load": LOAD,
+        "simulate": Spec("MirrorPPR_SimulateRetouch", {"operation": "lip_thickness", "strength": 80.0}),
+        "truth": Spec("MirrorPPR_FieldPreview", {}, "The true motion"), "extract": EXTRACT,
+        "exemplar_notes": EXEMPLAR_NOTES, "sampler": SAMPLER, "result_notes": RESULT_NOTES,
+        "preview": Spec("MirrorPPR_FieldPreview", {}, "The motion on the query"), "save": SAVE,
+        "note": note(
+            "## Practise without a pair\n\n*Simulate Retouch* retouches a portrait by one known operation, so that you "
+            "see what is read out of a pair and how it arrives on another person. Change **operation** and "
+            "**strength**, and compare the two fields."
+        ),
+    },
+    links=(
+        ("load", "extractor", "simulate", "extractor"), ("samples", "before", "simulate", "image"),
+        ("simulate", "field", "truth", "field"), ("samples", "before", "truth", "image"),
+        ("load", "extractor", "extract", "extractor"), ("samples", "before", "extract", "before"),
+        ("simulate", "after", "extract", "after"), ("extract", "notes", "exemplar_notes", "source"),
+        *SAMPLING, ("samples", "query", "sampler", "query"), ("sampler", "field", "preview", "field"),
+        ("samples", "query", "preview", "image"), ("sampler", "image", "save", "images"),
+        ("sampler", "notes", "result_notes", "source"),
+    ),
+    groups=(
+        ("1  A portrait, retouched by a known operation", (("samples", "load", "note"), ("simulate", "truth"))),
+        ("2  Read the retouch", (("extract", "exemplar_notes"),)),
+        ("3  Give it to another photo", (("sampler", "result_notes"), ("preview", "save"))),
+    ),
+    shows="The motion on the query",
+)  # fmt: skip
+
 
 def prepare_album(host) -> None:
     """A folder of three drawn photos in the host's input folder."""
@@ -221,4 +252,4 @@ ALBUM_TEMPLATE = Template(
     prepare=prepare_album,
 )  # fmt: skip
 
-TEMPLATES = (FROM_EXEMPLAR, GROUP_PHOTO, REPROJECT, OTHER_SIZE, ALBUM_TEMPLATE)
+TEMPLATES = (FROM_EXEMPLAR, SIMULATE, GROUP_PHOTO, REPROJECT, OTHER_SIZE, ALBUM_TEMPLATE)
