@@ -18,7 +18,7 @@ from ..mirrorppr_core.albums.sheet import FOLDER, draw_album_sheet
 from ..mirrorppr_core.file_writing import replacing
 from ..mirrorppr_core.mini.editor import MAX_STRENGTH, RetouchConfig
 from ..mirrorppr_core.mini.files import check_one_set
-from .sockets import CATEGORY, FACE_NUMBERS, ConnectorSocket, DiTSocket, OperationSocket, pictures_to_image
+from .sockets import CATEGORY, FACE_NUMBERS, ConnectorSocket, DiTSocket, OperationSocket, found_by, pictures_to_image
 
 _NONE = "(put a folder of photos into ComfyUI/input)"
 
@@ -31,6 +31,7 @@ class RetouchAlbum(io.ComfyNode):
             node_id="MirrorPPR_RetouchAlbum",
             display_name="Retouch Album (MirrorPPR)",
             category=CATEGORY,
+            **found_by("batch", "folder", "portrait", "retouch"),
             description="Gives every photo of a folder the retouch of an operation and writes them to the output "
             "folder under their own names. Stopped at any moment, the same run goes on where it was.",
             inputs=[
@@ -51,6 +52,7 @@ class RetouchAlbum(io.ComfyNode):
                     min=-MAX_STRENGTH,
                     max=MAX_STRENGTH,
                     step=0.05,
+                    display_mode=io.NumberDisplay.slider,
                     tooltip="How far to go. Start with 1, as in the exemplar.",
                 ),
                 io.Combo.Input(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 
 from .picture import draw_comparison
-from .sockets import CATEGORY, FieldSocket, fields_for, photos, pictures_to_image
+from .sockets import CATEGORY, FieldSocket, fields_for, found_by, photos, pictures_to_image
 
 
 class Compare(io.ComfyNode):
@@ -15,6 +15,7 @@ class Compare(io.ComfyNode):
             node_id="MirrorPPR_Compare",
             display_name="Compare (MirrorPPR)",
             category=CATEGORY,
+            **found_by("before after", "difference", "slider"),
             description="Shows a photo before and after with a slider, and what differs: proof that nothing else "
             "moved.",
             inputs=[
@@ -53,11 +54,9 @@ class Compare(io.ComfyNode):
         pairs = list(zip(photos(before), photos(after), fields, strict=True))
         drawn = [draw_comparison(a, b, one, gain=gain, close_up=close_up) for a, b, one in pairs]
         pictures = pictures_to_image(drawn)
-        shown = ui.PreviewImage(pictures, cls=cls).as_dict()
-        # The slider of web/js/compare.js shows the first pair.
-        shown["mirrorppr_pair"] = ui.PreviewImage(before[:1, ..., :3], cls=cls).values
-        shown["mirrorppr_pair"] += ui.PreviewImage(after[:1, ..., :3], cls=cls).values
-        return io.NodeOutput(pictures, _notes(pairs), ui=shown)
+        # For the slider of web/js/compare.js: the first pair.
+        pair = [saved for one in (before, after) for saved in ui.PreviewImage(one[:1, ..., :3], cls=cls).values]
+        return io.NodeOutput(pictures, _notes(pairs), ui={"mirrorppr_pair": pair})
 
 
 def _notes(pairs: list[tuple]) -> str:

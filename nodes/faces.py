@@ -9,7 +9,7 @@ from ..mirrorppr_core.faces.choice import choose, describe, locate
 from ..mirrorppr_core.faces.locator import Face
 from ..mirrorppr_core.images import check_photo
 from .picture import draw_faces
-from .sockets import CATEGORY, FACE_NUMBERS, ExtractorSocket, one_photo, pictures_to_image
+from .sockets import CATEGORY, FACE_NUMBERS, ExtractorSocket, found_by, one_photo, pictures_to_image
 
 
 class FindFaces(io.ComfyNode):
@@ -19,6 +19,7 @@ class FindFaces(io.ComfyNode):
             node_id="MirrorPPR_FindFaces",
             display_name="Find Faces (MirrorPPR)",
             category=CATEGORY,
+            **found_by("face detect", "face mask", "people"),
             description="Numbers the faces of a photo, so that you can say which one is meant: by its number, or by a "
             "point on it. The mask goes into Retouch Sampler's region.",
             inputs=[

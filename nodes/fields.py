@@ -8,7 +8,17 @@ from ..mirrorppr_core.geometry.field import Field, apply_field
 from ..mirrorppr_core.images import check_photo
 from ..mirrorppr_core.mini.editor import MAX_STRENGTH
 from .picture import STYLES, draw_field
-from .sockets import CATEGORY, FieldSocket, fields_for, moved_mask, naming, photos, pictures_to_image, to_image
+from .sockets import (
+    CATEGORY,
+    FieldSocket,
+    fields_for,
+    found_by,
+    moved_mask,
+    naming,
+    photos,
+    pictures_to_image,
+    to_image,
+)
 
 _SAME_ASPECT = 0.01
 
@@ -20,6 +30,7 @@ class ApplyField(io.ComfyNode):
             node_id="MirrorPPR_ApplyField",
             display_name="Apply Field (MirrorPPR)",
             category=CATEGORY,
+            **found_by("warp", "displace", "liquify"),
             description="Moves the pixels of pictures by a field made before: the same retouch on another size or "
             "version of the photo, on its mask or depth map, or with another strength.",
             inputs=[
@@ -31,6 +42,7 @@ class ApplyField(io.ComfyNode):
                     min=-MAX_STRENGTH,
                     max=MAX_STRENGTH,
                     step=0.05,
+                    display_mode=io.NumberDisplay.slider,
                     tooltip="How much of the motion. Start with 1, all of it; negative moves the other way.",
                 ),
             ],
@@ -61,6 +73,7 @@ class FieldPreview(io.ComfyNode):
             node_id="MirrorPPR_FieldPreview",
             display_name="Field Preview (MirrorPPR)",
             category=CATEGORY,
+            **found_by("warp", "displacement", "vectors"),
             description="Shows how a field moves the pixels, as arrows or colours, and the longest motion in pixels.",
             inputs=[
                 FieldSocket.Input("field", tooltip="From Retouch Sampler or Simulate Retouch."),

@@ -26,7 +26,7 @@ from .sets import (
     listed,
     set_names,
 )
-from .sockets import CATEGORY, ConnectorSocket, DiTSocket, ExtractorSocket
+from .sockets import CATEGORY, ConnectorSocket, DiTSocket, ExtractorSocket, found_by
 
 
 def _set_input(*parts: str) -> io.Combo.Input:
@@ -61,6 +61,7 @@ class Load(io.ComfyNode):
             node_id="MirrorPPR_Load",
             display_name="Load MirrorPPR",
             category=CATEGORY,
+            **found_by("portrait", "retouch", "model"),
             description="Loads extractor, connector and DiT of one matched set: all that retouching by example needs.",
             inputs=[_set_input(*CHOSEN)],
             outputs=[_extractor_output(), _connector_output(), _dit_output()],
@@ -148,6 +149,7 @@ class LoadDiT(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
+                    display_mode=io.NumberDisplay.slider,
                     tooltip="How much of the set's LoRA is merged in. Leave at 1: that is what it was trained with. "
                     "0 shows the backbone alone. To weaken a retouch, use the sampler's strength instead.",
                 ),

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..mirrorppr_core.exemplar import Exemplar
 from ..mirrorppr_core.mini.operation import Operation
 from .picture import draw_findings
-from .sockets import CATEGORY, FACE_NUMBERS, ExtractorSocket, OperationSocket, one_photo, pictures_to_image
+from .sockets import CATEGORY, FACE_NUMBERS, ExtractorSocket, OperationSocket, found_by, one_photo, pictures_to_image
 
 
 class ExtractOperation(io.ComfyNode):
@@ -17,6 +17,7 @@ class ExtractOperation(io.ComfyNode):
             node_id="MirrorPPR_ExtractOperation",
             display_name="Extract Operation (MirrorPPR)",
             category=CATEGORY,
+            **found_by("exemplar", "before after", "retouch", "liquify", "learn"),
             description="Reads the retouch out of one photo before and after. Use the operation on as many other "
             "photos as you like. Changes of shape are read; colour and skin are not.",
             inputs=[

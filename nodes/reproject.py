@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..mirrorppr_core.motion.reproject import ReprojectConfig, Reprojected, reproject
-from .sockets import CATEGORY, FieldSocket, naming, photos, to_image
+from .sockets import CATEGORY, FieldSocket, found_by, naming, photos, to_image
 
 
 class Reproject(io.ComfyNode):
@@ -19,6 +19,7 @@ class Reproject(io.ComfyNode):
             node_id="MirrorPPR_Reproject",
             display_name="Reproject (MirrorPPR)",
             category=CATEGORY,
+            **found_by("keep pixels", "restore detail", "optical flow", "portrait"),
             description="Gives photos the shape of their edited versions: the motion between the two is measured and "
             "the photo's own pixels are moved, at full resolution. For any editor that repaints: Qwen-Image-Edit, "
             "FLUX, an app. Its blur, colours, zoom and small size are left behind.",

@@ -14,12 +14,14 @@ from ..mirrorppr_core.mini.editor import MAX_STRENGTH, RetouchConfig, Retouched
 from ..mirrorppr_core.mini.files import check_one_set
 from .picture import draw_motion_preview, draw_photo
 from .sockets import (
+    ADVANCED,
     CATEGORY,
     FACE_NUMBERS,
     ConnectorSocket,
     DiTSocket,
     FieldSocket,
     OperationSocket,
+    found_by,
     moved_mask,
     naming,
     photos,
@@ -38,8 +40,10 @@ class RetouchSampler(io.ComfyNode):
             node_id="MirrorPPR_RetouchSampler",
             display_name="Retouch Sampler (MirrorPPR)",
             category=CATEGORY,
-            description="Gives photos the retouch of an operation. The photo's own pixels are moved, at full "
-            "resolution; those that do not move keep their bits. Every picture of a batch is retouched by itself.",
+            **found_by("portrait", "retouch", "liquify", "face", "beauty"),
+            description="Portrait retouch by example, like liquify: gives photos the retouch of an operation. The "
+            "photo's own pixels are moved, at full resolution; those that do not move keep their bits. Every picture "
+            "of a batch is retouched by itself.",
             inputs=[
                 DiTSocket.Input("dit", tooltip="From Load MirrorPPR or Load DiT."),
                 ConnectorSocket.Input("connector", tooltip="From the same set as the DiT."),
@@ -51,6 +55,7 @@ class RetouchSampler(io.ComfyNode):
                     min=-MAX_STRENGTH,
                     max=MAX_STRENGTH,
                     step=0.05,
+                    display_mode=io.NumberDisplay.slider,
                     tooltip="How far to go. Start with 1, as in the exemplar; 0.5 is half of it, 0 leaves the photo as "
                     "it is, -1 does the opposite.",
                 ),
@@ -60,6 +65,7 @@ class RetouchSampler(io.ComfyNode):
                     min=1,
                     max=50,
                     tooltip="Steps of the flow. Start with 2; more are slower and not more accurate.",
+                    **ADVANCED,
                 ),
                 io.Int.Input(
                     "seed",
@@ -68,6 +74,7 @@ class RetouchSampler(io.ComfyNode):
                     max=0xFFFF_FFFF_FFFF_FFFF,
                     control_after_generate=False,
                     tooltip="Start with 0. The same seed gives the same file; another changes little.",
+                    **ADVANCED,
                 ),
                 io.Combo.Input(
                     "face",

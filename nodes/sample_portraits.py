@@ -14,7 +14,7 @@ from ..mirrorppr_core.images import as_float
 from ..mirrorppr_core.operations.llw import apply_llw
 from ..mirrorppr_core.photo_files import read_photo
 from .sets import BUNDLED, extractor_of
-from .sockets import CATEGORY, to_image
+from .sockets import CATEGORY, found_by, to_image
 
 _FOLDER = Path(__file__).parent / "samples"
 RETOUCHES = {
@@ -31,6 +31,7 @@ class SamplePortraits(io.ComfyNode):
             node_id="MirrorPPR_SamplePortraits",
             display_name="Sample Portraits (MirrorPPR)",
             category=CATEGORY,
+            **found_by("example", "portrait", "test picture"),
             description="Two drawn portraits to try things with: one before and after a retouch, and another person. "
             "Replace this node by three Load Image nodes with your own photos.",
             inputs=[

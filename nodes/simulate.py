@@ -17,7 +17,7 @@ from ..mirrorppr_core.faces.locator import Face
 from ..mirrorppr_core.geometry.field import Field, apply_field
 from ..mirrorppr_core.images import check_photo
 from ..mirrorppr_core.operations.llw import OPERATIONS, llw_displacement
-from .sockets import CATEGORY, FACE_NUMBERS, ExtractorSocket, FieldSocket, naming, photos, to_image
+from .sockets import CATEGORY, FACE_NUMBERS, ExtractorSocket, FieldSocket, found_by, naming, photos, to_image
 
 _SQUARE = 1.6  # side, in face sizes: a close portrait, as in the simulated training pairs
 _EVALUATED_PX = 1024  # of the square, at most; the motion is smooth and loses nothing
@@ -31,6 +31,7 @@ class SimulateRetouch(io.ComfyNode):
             node_id="MirrorPPR_SimulateRetouch",
             display_name="Simulate Retouch (MirrorPPR)",
             category=CATEGORY,
+            **found_by("liquify", "face", "portrait", "reshape"),
             description="Retouches a portrait by one known operation, to make an exemplar's after for practice: "
             "connect image as before and this node's picture as after.",
             inputs=[
@@ -48,6 +49,7 @@ class SimulateRetouch(io.ComfyNode):
                     min=-100.0,
                     max=100.0,
                     step=5.0,
+                    display_mode=io.NumberDisplay.slider,
                     tooltip="How much. Start with 80 or -80, which is easy to see; 30 is subtle.",
                 ),
                 io.Combo.Input(

@@ -9,6 +9,8 @@ Pictures of a batch are independent photos. A mistake in one of several names wh
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -28,6 +30,17 @@ OperationSocket = io.Custom("MIRRORPPR_OPERATION")  # core Operation
 FieldSocket = io.Custom("MIRRORPPR_FIELD")
 
 CATEGORY = "MirrorPPR"
+
+# What only newer hosts know is left out on older ones.
+_KNOWN = {field.name for field in dataclasses.fields(io.Schema)}
+ADVANCED = {"advanced": True} if "advanced" in inspect.signature(io.Int.Input.__init__).parameters else {}
+
+
+def found_by(*words: str) -> dict[str, list[str]]:
+    """Words by which people look for a node, as keyword arguments of io.Schema."""
+    return {"search_aliases": list(words)} if "search_aliases" in _KNOWN else {}
+
+
 FACE_NUMBERS = [str(number) for number in range(1, 10)]  # from the left; where more stand, a mask says who
 
 

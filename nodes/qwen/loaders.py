@@ -118,6 +118,7 @@ class ApplyQwen(io.ComfyNode):
                     min=-2.0,
                     max=2.0,
                     step=0.05,
+                    display_mode=io.NumberDisplay.slider,
                     tooltip="Start with 1, as trained. 0 leaves the model as it is.",
                 ),
                 io.Boolean.Input(

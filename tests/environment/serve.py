@@ -8,7 +8,7 @@ import time
 from demo import prepare, role_of, to_png  # first: it finds our modules
 from host import PACK, ROOT, ComfyHost, HostError
 
-TEMPLATE = "retouch_from_exemplar"
+TEMPLATE = "retouch_own_photos"
 BASE = ROOT / ".host" / "serve"  # kept between runs, with what was saved in the page
 
 

@@ -1,0 +1,113 @@
+"""The real page in a real browser: a template opens, runs and shows its result, in both ways of drawing nodes.
+
+Skipped where no Chromium is installed (on Debian: apt install chromium). Screenshots stay in .host/screenshots.
+"""
+
+import json
+import shutil
+
+import pytest
+from host import PACK, ROOT
+
+pytestmark = pytest.mark.host
+sync_api = pytest.importorskip("playwright.sync_api")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SHOTS = ROOT / ".host" / "screenshots"
+QUIET = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+PATIENCE_MS = 240_000  # a busy machine draws the page in minutes
+RUN = """() => new Promise((done) => {
+  app.api.addEventListener("execution_success", () => done(""), { once: true });
+  app.api.addEventListener("execution_error", (event) => done(JSON.stringify(event.detail)), { once: true });
+  app.queuePrompt(0, 1);
+})"""
+DRAWN = """() => app.graph._nodes.map((node) => ({
+  title: node.title, x: node.pos[0], y: node.pos[1] - 30, width: node.size[0], height: node.size[1] + 30,
+}))"""
+AS_ELEMENTS = """() => [...document.querySelectorAll("[data-node-id]")].map((one) => {
+  const frame = one.getBoundingClientRect();
+  return { title: one.dataset.nodeId, x: frame.x, y: frame.y, width: frame.width, height: frame.height };
+})"""
+
+
+@pytest.fixture(scope="module")
+def page(host):
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here: apt install chromium")
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    with sync_api.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        page = browser.new_page(viewport={"width": 1900, "height": 1100})
+        page.set_default_timeout(PATIENCE_MS)
+        page.mistakes = []
+        page.on("pageerror", lambda error: page.mistakes.append(str(error)))
+        address = f"{host.url}/?template=retouch_from_exemplar&source={PACK}"
+        page.goto(address, wait_until="domcontentloaded", timeout=PATIENCE_MS)
+        page.wait_for_function("window.app?.graph?._nodes?.length > 5", timeout=PATIENCE_MS)
+        page.wait_for_timeout(1500)
+        page.keyboard.press("Escape")
+        yield page
+        browser.close()
+
+
+def overlaps(frames: list[dict]) -> list[tuple[str, str]]:
+    def apart(a: dict, b: dict) -> bool:
+        beside = a["x"] + a["width"] <= b["x"] or b["x"] + b["width"] <= a["x"]
+        return beside or a["y"] + a["height"] <= b["y"] or b["y"] + b["height"] <= a["y"]
+
+    pairs = [(a, b) for i, a in enumerate(frames) for b in frames[i + 1 :]]
+    return [(a["title"], b["title"]) for a, b in pairs if not apart(a, b)]
+
+
+def test_the_first_template_opens_by_a_link_runs_and_shows_its_result(page, host):
+    assert not page.evaluate("() => app.graph._nodes.filter((node) => node.has_errors).length")
+    assert page.evaluate(RUN) == ""
+    page.wait_for_function("document.querySelectorAll('img[alt=after]').length > 0")
+    page.wait_for_function("document.querySelector('img[alt=after]').naturalWidth === 640")
+    page.screenshot(path=SHOTS / "first_template.png")
+    assert not page.mistakes
+
+
+def test_no_node_covers_another_after_the_run(page):
+    page.wait_for_timeout(1500)
+    assert not overlaps(page.evaluate(DRAWN))
+
+
+def test_the_same_holds_where_nodes_are_drawn_as_elements(page):
+    page.evaluate("() => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', true)")
+    page.wait_for_function("document.querySelectorAll('[data-node-id]').length > 5")
+    page.wait_for_timeout(3000)
+    page.screenshot(path=SHOTS / "first_template_elements.png")
+    frames = page.evaluate(AS_ELEMENTS)
+    assert len(frames) == len(page.evaluate(DRAWN)) and not overlaps(frames)
+    page.evaluate("() => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
+
+
+def test_a_saved_picture_dropped_on_the_page_brings_its_workflow_back(page, host):
+    newest = max((host.base_dir / "output").glob("mirrorppr_*.png"), key=lambda path: path.stat().st_mtime_ns)
+    page.evaluate("async () => { await app.loadGraphData({nodes: [], links: [], version: 0.4}); }")
+    page.wait_for_function("app.graph._nodes.length === 0")
+    page.evaluate(
+        """async (bytes) => {
+          const file = new File([new Uint8Array(bytes)], "result.png", { type: "image/png" });
+          await app.handleFile(file);
+        }""",
+        list(newest.read_bytes()),
+    )
+    page.wait_for_function("app.graph._nodes.length > 5")
+    kinds = set(page.evaluate("() => app.graph._nodes.map((node) => node.type)"))
+    assert {"MirrorPPR_SamplePortraits", "MirrorPPR_Compare", "MirrorPPR_RetouchSampler"} <= kinds
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "workflows").glob("*.json")))
+def test_every_template_has_a_thumbnail_a_read_me_and_says_whose_its_nodes_are(name):
+    workflow = json.loads((ROOT / "workflows" / f"{name}.json").read_text())
+    kinds = [node["type"] for node in workflow["nodes"]]
+    assert "MarkdownNote" in kinds or "Note" in kinds, "no Read me"
+    assert (ROOT / "workflows" / f"{name}.jpg").is_file(), "no thumbnail"
+    for node in workflow["nodes"]:
+        if node["type"].startswith("MirrorPPR"):
+            assert node["properties"].get("cnr_id") == "mirrorppr"
