@@ -19,7 +19,7 @@ TOP_LEVEL = {
 COMFYUI_MODULES = {"comfy", "comfy_api", "comfy_execution", "comfy_extras", "folder_paths", "latent_preview", "server"}
 OURS = {"nodes", "mirrorppr_core", "training"}
 MAX_LINES = 420
-MAX_FUNCTION = 75
+MAX_FUNCTION = 60  # but for the schemas of nodes, which are tables
 
 # Folders from the bottom up: each imports only what stands before it. "" is the files beside the folders.
 ORDER = {
@@ -229,7 +229,7 @@ def test_functions_are_short_enough_to_read():
     for folder in sorted(OURS):
         for path in python_files(folder):
             for node in ast.walk(ast.parse((ROOT / path).read_text())):
-                if isinstance(node, ast.FunctionDef):
+                if isinstance(node, ast.FunctionDef) and node.name != "define_schema":
                     length = node.end_lineno - node.lineno + 1
                     assert length <= MAX_FUNCTION, f"{path}: {node.name} has {length} lines"
 

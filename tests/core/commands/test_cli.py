@@ -172,7 +172,7 @@ def test_missing_photos_are_all_named_and_nothing_is_written(files, tmp_path, ca
         ({"strength": 3}, "must lie between -2 and 2"),
         ({"strength": "nan"}, "must lie between -2 and 2"),
         ({"steps": 0}, "use 1 to 50"),
-        ({"weights": "nowhere"}, "rformer.safetensors is missing from the set in nowhere/"),
+        ({"weights": "nowhere"}, "mae.safetensors is missing from the set in nowhere/"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(files, tmp_path, capsys, options, message):
