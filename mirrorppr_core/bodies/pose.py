@@ -1,8 +1,10 @@
 """A person's joints in a photo, wherever they come from; and our own way of finding them.
 
     whole look:  the photo around the face, as far as a body reaches -> network -> a first guess
-    close looks: a square around what was found, upright along the trunk -> network, also on the mirrored square
-    told:        how sure the network is, and how well the square and its mirror image agree (measured: `trust`)
+    close looks: two squares around what was found, upright along the trunk -> network -> mean, by how sure it is
+    told:        how sure the network is, and how well a square and its mirror image agree (measured: `trust`)
+
+Every square is looked at together with its mirror image.
 
 A face says whose joints are meant and how large that person is. Without one the person who fills the photo is meant.
 Weights: body.safetensors of a matched set, half precision on disk.
@@ -20,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ..faces.locator import Face
-from ..geometry.crop import crop, frame_positions
+from ..geometry.crop import crop, frame_positions, widened
 from ..geometry.similarity import Similarity
 from ..weights_file import filled, halved, read_network, write_tensors
 from .pose_network import CROP_PX, FACE_SPREAD, JOINTS, MIRROR_JOINTS, PoseAnswers, PoseNet, cells
@@ -29,7 +31,7 @@ SOURCES = ("mini", "mediapipe", "given")
 TIGHT = 1.3  # side of a close square, in longest sides of the box of joints and face
 _WHOLE = 1.05  # side of the whole look, in longest sides of what can be the person's
 _REACH = 10.5  # face sizes from the face to the end of the body, at most
-_CLOSE_LOOKS = 2
+_SIDES = (0.9, 1.15)  # of the close squares, relative to TIGHT: two looks err less than one
 _IN_BOX = 0.3  # probability from which a joint belongs to the box of the next look
 _LEAST_BOX = 1.6  # of the longest side of the face: a box is never smaller
 _LEAST_TURN, _LEAST_TRUNK = (
@@ -37,6 +39,8 @@ _LEAST_TURN, _LEAST_TRUNK = (
     0.25,
 )  # a trunk turned less is left as it is; of the box: a shorter one too
 _PEAK = 3  # cells on each side of the highest one that place a joint: another peak does not pull
+_LEAST_SHARE = 1e-3  # a joint that neither look can tell gets their mean
+_BODY = slice(5, len(JOINTS))  # the joints below the face
 _LEAST_SEEN = 0.5  # of any shoulder, hip, elbow ... below it there is no body
 
 
@@ -66,12 +70,14 @@ def find_pose(network: PoseNet, image: Tensor, face: Face | None) -> Pose | None
     image: (1, 3, H, W) float in [0, 1], any size.
     """
     spot = None if face is None else _face_spot(face)
-    frame = _whole_frame(image, spot)
-    for _ in range(_CLOSE_LOOKS):
-        points, told = _look(network, image, frame, spot)
-        frame = _close_frame(points, told, image, spot)
-    points, told = _look(network, image, frame, spot)
-    if float(told[5:].amax()) < _LEAST_SEEN:
+    points, told = _look(network, image, _whole_frame(image, spot), spot)
+    close = _close_frame(points, told, image, spot)
+    looks = [_look(network, image, widened(close, side), spot) for side in _SIDES]
+    told = torch.stack([told for _, told in looks])  # (L, J)
+    share = (told + _LEAST_SHARE) / (told + _LEAST_SHARE).sum(0)
+    points = (share[..., None] * torch.stack([points for points, _ in looks])).sum(0)
+    told = told.mean(0)
+    if float(told[_BODY].amax()) < _LEAST_SEEN:
         return None
     return Pose(points=points, told=told, source="mini")
 
