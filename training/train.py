@@ -25,12 +25,16 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mirrorppr_core.file_writing import write_file
 
 from .presets import PRESETS, load_preset
 from .program import Parser, run
 from .runs.preset import ENGINES, Preset, plain
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 def train(
@@ -49,7 +53,6 @@ def train(
     and CheckpointError for what can be known before hours are lost, FloatingPointError and Stopped later.
     """
     import torch
-    from accelerate import Accelerator, DistributedDataParallelKwargs
 
     from .runs.checkpoints import check_result
     from .runs.loop import run_stage
@@ -59,27 +62,7 @@ def train(
         raise ValueError(f"{preset.name} has no stage {only!r}, only {', '.join(s.name for s in preset.stages)}")
     engine = importlib.import_module(ENGINES[preset.engine])
     engine.check(preset, run)
-    # Some CUDA sums come out differently from run to run without it; read when CUDA starts.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    accelerator = Accelerator(
-        cpu=device == "cpu",
-        mixed_precision=preset.loop.precision or None,
-        # Buffers are constants here: positions and tables.
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-    )
-    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  # older torch has no other name
-    torch.set_num_threads(threads)
-    if accelerator.mixed_precision not in ("no", "bf16"):
-        raise ValueError(f"mixed precision {accelerator.mixed_precision} is not supported: use bf16 or no")
-    if accelerator.distributed_type.value == "DEEPSPEED":
-        raise ValueError(
-            "DeepSpeed steps inside the backward pass, so a step could not be checked nor continued exactly. "
-            "training/configs/zero2.yaml divides the same things with FSDP2"
-        )
-    if device == "cuda" and accelerator.device.type != "cuda":
-        raise ValueError("--device cuda, but torch sees no CUDA device. Check the driver and the torch build")
-    if accelerator.device.type == "cuda":
-        torch.use_deterministic_algorithms(True, warn_only=True)
+    accelerator = _accelerator(preset.loop.precision, device, threads)
     run.mkdir(parents=True, exist_ok=True)
     if accelerator.is_main_process:
         write_file(run / "config.json", json.dumps(plain(preset), indent=1))
@@ -107,6 +90,35 @@ def train(
         )
         results.append(done)
     return results
+
+
+def _accelerator(precision: str, device: str, threads: int) -> Accelerator:
+    """Where this process computes. Raises ValueError for what could not be checked or continued exactly."""
+    import torch
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+
+    # Some CUDA sums come out differently from run to run without it; read when CUDA starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    accelerator = Accelerator(
+        cpu=device == "cpu",
+        mixed_precision=precision or None,
+        # Buffers are constants here: positions and tables.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
+    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")  # older torch has no other name
+    torch.set_num_threads(threads)
+    if accelerator.mixed_precision not in ("no", "bf16"):
+        raise ValueError(f"mixed precision {accelerator.mixed_precision} is not supported: use bf16 or no")
+    if accelerator.distributed_type.value == "DEEPSPEED":
+        raise ValueError(
+            "DeepSpeed steps inside the backward pass, so a step could not be checked nor continued exactly. "
+            "training/configs/zero2.yaml divides the same things with FSDP2"
+        )
+    if device == "cuda" and accelerator.device.type != "cuda":
+        raise ValueError("--device cuda, but torch sees no CUDA device. Check the driver and the torch build")
+    if accelerator.device.type == "cuda":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    return accelerator
 
 
 def weights_hash(result: Path) -> str:
