@@ -79,7 +79,7 @@ def test_an_operation_saved_and_loaded_gives_the_same_picture(host):
     assert (picture(host, again, "22") == direct).all()
     assert picture(host, again, "23").shape == (128, 256, 3)
     assert (direct != HOPPER.astype(int)).any()
-    assert file in host.object_info()["MirrorPPR_LoadOperation"]["input"]["required"]["file"][0]
+    assert file in host.object_info()["MirrorPPR_LoadOperation"]["input"]["required"]["file"][1]["options"]
 
 
 def test_a_second_file_of_the_same_name_is_counted_up(host):
