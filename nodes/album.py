@@ -16,9 +16,18 @@ from ..mirrorppr_core.albums.photos import SUFFIXES, check_apart, find_photos
 from ..mirrorppr_core.albums.run import ON_ERROR, run_album, settings_of
 from ..mirrorppr_core.albums.sheet import FOLDER, draw_album_sheet
 from ..mirrorppr_core.file_writing import replacing
-from ..mirrorppr_core.mini.editor import MAX_STRENGTH, RetouchConfig
+from ..mirrorppr_core.mini.editor import RetouchConfig
 from ..mirrorppr_core.mini.files import check_one_set
-from .sockets import CATEGORY, FACE_NUMBERS, ConnectorSocket, DiTSocket, OperationSocket, found_by, pictures_to_image
+from .sockets import (
+    CATEGORY,
+    ConnectorSocket,
+    DiTSocket,
+    OperationSocket,
+    face_input,
+    found_by,
+    pictures_to_image,
+    strength_input,
+)
 
 _NONE = "(put a folder of photos into ComfyUI/input)"
 
@@ -46,20 +55,11 @@ class RetouchAlbum(io.ComfyNode):
                     default="album",
                     tooltip="Folder for the results inside ComfyUI's output folder: letters, digits, space, - and _.",
                 ),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=-MAX_STRENGTH,
-                    max=MAX_STRENGTH,
-                    step=0.05,
-                    display_mode=io.NumberDisplay.slider,
-                    tooltip="How far to go. Start with 1, as in the exemplar.",
+                strength_input(
+                    "How far to go. Start with 1, as in the exemplar.",
                 ),
-                io.Combo.Input(
-                    "face",
-                    options=["only", "largest", "all", *FACE_NUMBERS],
-                    default="only",
-                    tooltip="Whose face, where a photo shows several. With only such photos are left unchanged and "
+                face_input(
+                    "Whose face, where a photo shows several. With only such photos are left unchanged and "
                     "named in the report.",
                 ),
                 io.Combo.Input(

@@ -6,7 +6,6 @@ from comfy_api.latest import io, ui
 
 from ..mirrorppr_core.geometry.field import Field, apply_field
 from ..mirrorppr_core.images import check_photo
-from ..mirrorppr_core.mini.editor import MAX_STRENGTH
 from .picture import STYLES, draw_field
 from .sockets import (
     CATEGORY,
@@ -17,6 +16,7 @@ from .sockets import (
     naming,
     photos,
     pictures_to_image,
+    strength_input,
     to_image,
 )
 
@@ -36,14 +36,8 @@ class ApplyField(io.ComfyNode):
             inputs=[
                 io.Image.Input("image", tooltip="Pictures with the aspect ratio of the photo that the field is of."),
                 FieldSocket.Input("field", tooltip="From Retouch Sampler. One for all pictures, or one for each."),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=-MAX_STRENGTH,
-                    max=MAX_STRENGTH,
-                    step=0.05,
-                    display_mode=io.NumberDisplay.slider,
-                    tooltip="How much of the motion. Start with 1, all of it; negative moves the other way.",
+                strength_input(
+                    "How much of the motion. Start with 1, all of it; negative moves the other way.",
                 ),
             ],
             outputs=[

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..mirrorppr_core.exemplar import Exemplar
 from ..mirrorppr_core.mini.operation import Operation
 from .picture import draw_findings
-from .sockets import CATEGORY, FACE_NUMBERS, ExtractorSocket, OperationSocket, found_by, one_photo, pictures_to_image
+from .sockets import CATEGORY, ExtractorSocket, OperationSocket, face_input, found_by, one_photo, pictures_to_image
 
 
 class ExtractOperation(io.ComfyNode):
@@ -24,13 +24,11 @@ class ExtractOperation(io.ComfyNode):
                 ExtractorSocket.Input("extractor", tooltip="From Load MirrorPPR or Load Extractor."),
                 io.Image.Input("before", tooltip="The exemplar portrait before retouching, at least 256 pixels high."),
                 io.Image.Input("after", tooltip="The same photo retouched, at exactly the same size, uncropped."),
-                io.Combo.Input(
-                    "face",
-                    options=["only", "largest", *FACE_NUMBERS],
-                    default="only",
-                    optional=True,
-                    tooltip="Whose retouch to read. Start with only: the one face, or of several the one that changed. "
+                face_input(
+                    "Whose retouch to read. Start with only: the one face, or of several the one that changed. "
                     "Numbers count from the left.",
+                    every=False,
+                    optional=True,
                 ),
             ],
             outputs=[

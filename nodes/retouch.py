@@ -10,22 +10,23 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..mirrorppr_core.geometry.field import Field
-from ..mirrorppr_core.mini.editor import MAX_STRENGTH, RetouchConfig, Retouched
+from ..mirrorppr_core.mini.editor import RetouchConfig, Retouched
 from ..mirrorppr_core.mini.files import check_one_set
 from .picture import draw_motion_preview, draw_photo
 from .sockets import (
     ADVANCED,
     CATEGORY,
-    FACE_NUMBERS,
     ConnectorSocket,
     DiTSocket,
     FieldSocket,
     OperationSocket,
+    face_input,
     found_by,
     moved_mask,
     naming,
     photos,
     regions,
+    strength_input,
     to_image,
 )
 
@@ -49,14 +50,8 @@ class RetouchSampler(io.ComfyNode):
                 ConnectorSocket.Input("connector", tooltip="From the same set as the DiT."),
                 OperationSocket.Input("operation", tooltip="From Extract Operation, extracted with the same set."),
                 io.Image.Input("query", tooltip="The portraits to retouch, 256 pixels or larger. Alpha is kept."),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=-MAX_STRENGTH,
-                    max=MAX_STRENGTH,
-                    step=0.05,
-                    display_mode=io.NumberDisplay.slider,
-                    tooltip="How far to go. Start with 1, as in the exemplar; 0.5 is half of it, 0 leaves the photo as "
+                strength_input(
+                    "How far to go. Start with 1, as in the exemplar; 0.5 is half of it, 0 leaves the photo as "
                     "it is, -1 does the opposite.",
                 ),
                 io.Int.Input(
@@ -76,11 +71,8 @@ class RetouchSampler(io.ComfyNode):
                     tooltip="Start with 0. The same seed gives the same file; another changes little.",
                     **ADVANCED,
                 ),
-                io.Combo.Input(
-                    "face",
-                    options=["only", "largest", "all", *FACE_NUMBERS],
-                    default="only",
-                    tooltip="Whose face, where a photo shows several. Start with only, which refuses to guess. "
+                face_input(
+                    "Whose face, where a photo shows several. Start with only, which refuses to guess. "
                     "Numbers count from the left.",
                 ),
                 io.Mask.Input(

@@ -17,7 +17,7 @@ from ..mirrorppr_core.faces.locator import Face
 from ..mirrorppr_core.geometry.field import Field, apply_field
 from ..mirrorppr_core.images import check_photo
 from ..mirrorppr_core.operations.llw import OPERATIONS, llw_displacement
-from .sockets import CATEGORY, FACE_NUMBERS, ExtractorSocket, FieldSocket, found_by, naming, photos, to_image
+from .sockets import CATEGORY, ExtractorSocket, FieldSocket, face_input, found_by, naming, photos, to_image
 
 _SQUARE = 1.6  # side, in face sizes: a close portrait, as in the simulated training pairs
 _EVALUATED_PX = 1024  # of the square, at most; the motion is smooth and loses nothing
@@ -52,12 +52,10 @@ class SimulateRetouch(io.ComfyNode):
                     display_mode=io.NumberDisplay.slider,
                     tooltip="How much. Start with 80 or -80, which is easy to see; 30 is subtle.",
                 ),
-                io.Combo.Input(
-                    "face",
-                    options=["only", "largest", *FACE_NUMBERS],
-                    default="only",
+                face_input(
+                    "Whose face, where a photo shows several. Start with only. Numbers count from the left.",
+                    every=False,
                     optional=True,
-                    tooltip="Whose face, where a photo shows several. Start with only. Numbers count from the left.",
                 ),
             ],
             outputs=[

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..mirrorppr_core.geometry.displacement import changed_mask
 from ..mirrorppr_core.geometry.field import Field
+from ..mirrorppr_core.mini.editor import MAX_STRENGTH
 
 ExtractorSocket = io.Custom("MIRRORPPR_EXTRACTOR")  # core OperationExtractor
 ConnectorSocket = io.Custom("MIRRORPPR_CONNECTOR")  # core LoadedConnector
@@ -42,6 +43,24 @@ def found_by(*words: str) -> dict[str, list[str]]:
 
 
 FACE_NUMBERS = [str(number) for number in range(1, 10)]  # from the left; where more stand, a mask says who
+
+
+def strength_input(tooltip: str) -> io.Input:
+    return io.Float.Input(
+        "strength",
+        default=1.0,
+        min=-MAX_STRENGTH,
+        max=MAX_STRENGTH,
+        step=0.05,
+        display_mode=io.NumberDisplay.slider,
+        tooltip=tooltip,
+    )
+
+
+def face_input(tooltip: str, *, every: bool = True, optional: bool = False) -> io.Input:
+    """Which of several faces is meant. every: "all" is offered too."""
+    options = ["only", "largest", *(["all"] if every else []), *FACE_NUMBERS]
+    return io.Combo.Input("face", options=options, default="only", optional=optional, tooltip=tooltip)
 
 
 def photos(image: Tensor) -> list[Tensor]:
