@@ -1,5 +1,6 @@
 """The method. Knows torch; knows nothing of ComfyUI. Folders import downwards only, in this order from the bottom:
 
+    file_writing.py  the one way in which files are written: complete or absent
     images.py, photo_files.py, weights_file.py    what a picture tensor is, picture files, safetensors files
     exemplar.py      the pair: one photo before and after, and whether two pictures can be that
     geometry/        arithmetic of motion, no faces: displacements, fields, similarities, crops, folds

@@ -3,7 +3,7 @@
     python -m training.make_cases --portraits DIR --out DIR [--cases 100] [--operations simulated] [--landmarks mini]
 
 A case shows a retouch on one person (exemplar before and after) and asks for it on another (query; target is what it
-should become). Both are made by one recipe (recipes.py), so the target is exact. The operations come in turn, in
+should become). Both are made by one recipe (recipes/recipe.py), so the target is exact. The operations come in turn, in
 both directions; one case in four has two of them. Motion that nobody can see on either face, or that folds, is drawn
 again. Everything follows from the seed and the folder.
 

@@ -1,8 +1,8 @@
 """Where the samples of a Qwen run come from, as batch sources of the training loop.
 
     data.source=online      portraits, retouched while training (quadruplets.py)
-    data.source=shards      finished pairs of training.synthesize (qwen_shards.py)
-    data.source=released    finished pairs in one of the released layouts (qwen_released.py)
+    data.source=shards      finished pairs of training.synthesize (qwen/shard_pairs.py)
+    data.source=released    finished pairs in one of the released layouts (qwen/released_pairs.py)
 
     python -m training.qwen_sources --config qwen-face --set data.source=shards --set data.pairs=DIR
         tells how many pairs each stage would train on, and how many of them can be shown on another person

@@ -1,9 +1,9 @@
 """A person's body points in a photo: the joints that can be told, found from the face. And the network's file.
 
-    face -> square (body_net.py) -> network, also on the mirrored square -> mean of both, told or not
+    face -> square (network.py) -> network, also on the mirrored square -> mean of both, told or not
 
 Weights: body.safetensors of a matched set, half precision on disk. A set without it has no body points; then body
-retouches are carried by the face alone (body_view.py).
+retouches are carried by the face alone (transfer.py).
 """
 
 from __future__ import annotations
@@ -61,6 +61,6 @@ def save_body_net(net: BodyNet, path: str | Path) -> None:
 
 
 def load_body_net(path: str | Path) -> BodyNet:
-    """Strict: a file that is not exactly this network is refused (network_file.py says how)."""
+    """Strict: a file that is not exactly this network is refused (weights_file.py says how)."""
     weights, _ = read_network(path, "body", "body network")
     return filled(BodyNet(), weights, path)

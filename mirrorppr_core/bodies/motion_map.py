@@ -1,9 +1,9 @@
 """What of a retouch lies beside the face: measured on the exemplar's body, carried to another body.
 
     exemplar: motion of the whole photo - the face's share -> map around the person, in eye distances
-    query:    every place -> place on the exemplar (body_bones.py) -> motion there, turned and scaled -> Field
+    query:    every place -> place on the exemplar (bones.py) -> motion there, turned and scaled -> Field
 
-The face view (views.py) carries what is near the face, this file the rest. The two shares add up to one everywhere on
+The face view carries what is near the face, this file the rest. The two shares add up to one everywhere on
 the exemplar and fall off smoothly, so nothing is carried twice and there is no seam. Where the exemplar's photo ends,
 its motion goes on a little and fades. The map is linear in the motion: scaling, reversing and blending are exact.
 

@@ -4,7 +4,7 @@
 
 The face says where to look and how large a person is, so nothing has to be searched: one upright square reaches from
 above the head to below the hips. Legs are not looked for: the portraits at hand show too few to learn them from. As in
-the face locator (locator_nets.py) a heat map answers with its mean position, so the error in eye distances is the loss.
+the face locator a heat map answers with its mean position, so the error in eye distances is the loss.
 Each joint also gets the probability that it can be told at all and, for training alone, how far the answer may be off.
 The fourth input channel says where the photo is; beyond its border there is no guess of pixels. Joints just outside it
 are still placed.

@@ -1,7 +1,7 @@
 """The body's part of a retouch, from pixels to a field: read on the exemplar, carried to the query, put into words.
 
-    exemplar: joints (body_points.py) + motion of the whole photo, shared out between face and body -> BodyMotion
-    query:    joints + BodyMotion -> field (body_view.py)
+    exemplar: joints (joints.py) + motion of the whole photo, shared out between face and body -> BodyMotion
+    query:    joints + BodyMotion -> field (motion_map.py)
 
 Without shoulders there is nothing to carry a body by; then that part is left out, with a note. So it is for every
 photo in a set whose weights have no body network.

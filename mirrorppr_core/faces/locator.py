@@ -2,7 +2,7 @@
 
     photo -> finder (256 px) -> rough boxes -> stage 1 (128 px) -> align -> stage 2 (128 px), twice -> mesh
 
-Three small networks (locator_nets.py) trained from scratch (training/train_locator.py). Stage 2 is stage 1's twin on
+Three small networks (networks.py) trained from scratch (training/train_locator.py). Stage 2 is stage 1's twin on
 crops that stage 1 has aligned. A ridge regression takes the 130 points to MediaPipe's 478 and smooths them on the way.
 
 Wrong answers are known by their instability: stage 2 also looks at slightly moved and at mirrored crops, and where the

@@ -28,7 +28,7 @@ from ..geometry.similarity import Similarity, fit_similarity
 
 @dataclass(frozen=True, kw_only=True)
 class ViewConfig:
-    """The canonical face view (views.py)."""
+    """The canonical face view."""
 
     size: int = 64  # cells a side
     side: float = 4.0  # width of the view in eye distances; the face takes about two thirds

@@ -9,7 +9,7 @@ anti-aliased only where it shrinks the picture, so everything else stays sharp.
 
 Units are pixels, x then y; the centre of the top-left pixel is (0, 0), so sizes
 change by the align_corners=False rule. Shapes: B batch, C channels, H height,
-W width. A photo larger than a network's view is handled by `apply.py`.
+W width. A photo larger than a network's view is handled by `field.py`.
 """
 
 import math

@@ -3,7 +3,7 @@
 An edit touches a face; the photo around it may have 24 or 50 megapixels. A `Field` stores
 the displacement on its box only and is zero outside, and `apply_field` turns only the tiles
 of that box into floats. Everything else is copied, so 8-bit photos stay 8-bit and the
-pixels outside the edit keep their bits. Conventions as in `fields.py`.
+pixels outside the edit keep their bits. Conventions as in `displacement.py`.
 """
 
 import math

@@ -4,7 +4,7 @@ A field that folds shows one piece of skin twice and smears what lies between. S
 narrow faces can bring a transferred motion there. Where the local area would shrink below a floor, the motion is
 blended with its own blurred copy, a little at a time, until it no longer does. Motion elsewhere is not touched.
 
-Shapes: B batch, N view cells a side; motion and face shape in cells (views.py).
+Shapes: B batch, N view cells a side; motion and face shape in cells (faces/view.py).
 """
 
 from __future__ import annotations

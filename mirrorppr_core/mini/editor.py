@@ -4,7 +4,7 @@
     operation ─ connector ─► text stream ──┼─ field DiT + LoRA, flow matching ─► motion in the view
     operation's motion, both face shapes ──┘
     motion ─► Field in photo pixels ─ × strength ─┬► warp of the photo at its native resolution
-    operation's body motion (body.py) ────────────┘
+    operation's body motion (bodies/) ───────────┘
 
 person.py does this for one operation and one face; an operation made of others is put together from such fields
 (arithmetic.py).

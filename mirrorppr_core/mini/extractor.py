@@ -3,7 +3,7 @@
     before ─ locate the face ─ canonical view ─┬─ frozen MAE ──┐
     after  ────────────────────────────────────┴─ frozen MAE ──┼─ R-Former ─► tokens
     before -> after: dense motion, seen in the view ───────────┘            ► motion, shape
-                     and beside it (body.py) ───────────────────────────────► body
+                     and beside it (bodies/) ───────────────────────────────► body
 
 The paper (section 3) has the two picture branches; the measured motion is ours. Before and after are one photo and
 its retouched copy, so how far each pixel moved can be measured to a fraction of a pixel instead of being guessed.

@@ -11,7 +11,7 @@ What the exemplar shows of operations that have a name is not copied but made an
 errs by a third of what the copy does (training/LOG.md, third Mini). What no atom explains is copied
 through the canonical view, which is already right for many operations, and adapted: what changes from face to face is
 mostly how far things move and a little where. A fresh network takes nothing from the bank and adapts nothing, so an
-untrained Mini is the training-free copy. Fields are in units of the operation's own scale (codecs.py), which makes a
+untrained Mini is the training-free copy. Fields are in units of the operation's own scale (codec.py), which makes a
 weak and a strong operation look alike.
 
 Shapes: B batch, N cells a side, G image tokens a side, Q operation tokens, K landmarks, M atoms.
@@ -45,7 +45,7 @@ class FieldCondition:
 
     copied: (B, 2, N, N) scaled motion.  query_shape, exemplar_shape: (B, 2, N, N) cells.
     query_points, exemplar_points: (B, K, 2) landmarks in cells (CanonicalView.landmarks).
-    query_atoms, exemplar_atoms: (B, M, 2, N, N) cells, the bank of both faces (operation_bank.py).
+    query_atoms, exemplar_atoms: (B, M, 2, N, N) cells, the bank of both faces (operations/bank.py).
     features: (B, G * G, D_mae) of the query; None where the DiT is left out.
     """
 

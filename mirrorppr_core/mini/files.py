@@ -3,9 +3,9 @@
     SET/locator.safetensors    the face locator (locator.py writes and reads it)
     SET/mae.safetensors        frozen encoder
     SET/rformer.safetensors    SET/connector.safetensors    SET/dit.safetensors    SET/lora.safetensors
-    SET/body.safetensors       the body network (body_points.py writes and reads it); a set may come without
+    SET/body.safetensors       the body network (bodies/ writes and reads it); a set may come without
 
-safetensors only. The metadata holds the format version, the part's name, the ModelConfig and the set hash; tensors
+safetensors only. The metadata holds the format version, the part's name, the ModelConfig and the set's id; tensors
 are half precision on disk and float32 in memory. Loading is strict: a file that is not exactly what its slot needs is
 refused with what it is and what to do. The layout follows the released MirrorPPR-Face folders.
 """

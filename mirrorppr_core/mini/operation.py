@@ -2,8 +2,8 @@
 
 tokens say what the operation means (R-Former); motion is its measured geometry in the canonical view, which makes
 weakening, strengthening and reversing exact; shape is the exemplar's face, against which the query's is compared, and
-atoms are what every named operation would have done to it (operation_bank.py).
-body is the part of the motion beside the face (body_view.py).
+atoms are what every named operation would have done to it (operations/bank.py).
+body is the part of the motion beside the face (bodies/motion_map.py).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How far an edited picture as a whole has slipped from its original: shift, zoom and stretch.
 
 Diffusion editors return a picture that is shifted or zoomed by a few pixels, often by a per cent. That is not an
-edit, and it is too much for `motion_clean.py`, which takes out what is left below two pixels. So it is measured
+edit, and it is too much for `clean.py`, which takes out what is left below two pixels. So it is measured
 first, coarsely, on a small copy, and the edited picture is laid back onto the original before anything else.
 
 An alignment is an affine motion like every motion here, (1, 2, 3): edited(p) shows original(p + A @ (x, y, 1)).
@@ -25,7 +25,7 @@ _CLOSING_IN_PX = (12.0, 8.0, 5.0, 3.0, 2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.25
 _AGREEING_PX = 0.4
 _MIN_AGREEING = 0.4  # share of all texture that must move as one ...
 _MIN_FOLLOWING = 0.6  # ... and of what should move farthest, that does not stay
-_NOTABLE_SHARE, _MAX_SHARE = 0.0012, 0.06  # of the longer side; less is left to motion_clean, more is another crop
+_NOTABLE_SHARE, _MAX_SHARE = 0.0012, 0.06  # of the longer side; less is left to clean.py, more is another crop
 
 
 @torch.no_grad()

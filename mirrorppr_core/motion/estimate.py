@@ -6,7 +6,7 @@ Coarse-to-fine Gauss-Newton on locally normalised luma: brightness, contrast and
 changes cancel, so only geometry is left. The unknown is a grid with one node per 4 pixels,
 held smooth by the bending energy of a thin plate and solved by preconditioned conjugate
 gradients. (First-order smoothness was tried: it flattens small edits and triples the error.)
-`motion_clean.py` then removes what is not the edit: a global rescaling, noise, unproven motion.
+`clean.py` then removes what is not the edit: a global rescaling, noise, unproven motion.
 
 The constants were measured together on synthetic edits of portraits under JPEG and VAE noise.
 Shapes: B batch, H and W photo, h and w the grid of the level at hand. Nothing is differentiable.

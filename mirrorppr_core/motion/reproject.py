@@ -7,8 +7,8 @@ against the original is measured at the edited picture's resolution, where it is
 scaled up to the photo. Texture, grain, colours and resolution stay; pixels that did not move keep their bits. What no
 warp can show (teeth, closed eyes) is reported as a residual, and pasted only if asked for.
 
-In order: alignment.py (the picture as a whole), motion.py (the edit), residual.py (what is new), bridging.py (motion
-across it), unfold.py, apply.py.
+In order: alignment.py (the picture as a whole), estimate.py (the edit), residual.py (what is new), bridging.py (motion
+across it), unfold.py, geometry/field.py.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 Mini's own addition: the *measured* canonical motion and the exemplar's face shape are added to the after patches,
 because a photo and its own warp let us measure the geometry to a fraction of a pixel instead of guessing it. (The
-released R-Former, with its class tokens and token types, is in qwen/official.py.)
+released R-Former, with its class tokens and token types, is in qwen/networks.py.)
 
 Before and after have separate position rows, so the order of the pair matters. Shapes: B batch, G MAE patches a
 side, D width, Q queries, N view cells a side.

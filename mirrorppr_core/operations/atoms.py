@@ -1,7 +1,7 @@
 """The named operations of the face as atoms: one motion each, at full strength.
 
 LLW has two atoms, one for each sign, because its two directions differ; professional operations are linear, paired
-ones have an atom for each side. What an atom looks like on a face is in operation_bank.py.
+ones have an atom for each side. What an atom looks like on a face is in bank.py.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     landmarks of a face  ->  M atoms (M, 2, N, N) in cells: each named operation at full strength, on this very face
 
-A named operation says exactly what it does to a face whose landmarks are known (llw_operations.py, professional.py).
+A named operation says exactly what it does to a face whose landmarks are known (llw_table.py, professional.py).
 So when an exemplar shows one, there is nothing to transfer: it is recognised among the exemplar's atoms (bank_fit.py)
 and the query's own atom is used, which fits the query by construction. Only what no atom explains is carried over.
 

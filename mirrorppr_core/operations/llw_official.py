@@ -9,7 +9,7 @@ rounded to 1/32 px, black outside). Two quirks are part of it and kept on purpos
   pixel areas, so masked content is pulled to the picture's centre even at strength 0;
 - pictures are blended and cut to bytes after each operation.
 
-`warping.py` has the clean version. Pictures here are (H, W, 3) integer tensors in 0..255.
+`llw.py` has the clean version. Pictures here are (H, W, 3) integer tensors in 0..255.
 """
 
 from __future__ import annotations

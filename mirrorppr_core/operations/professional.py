@@ -8,11 +8,11 @@
 The published professional pictures come from a commercial retouching engine whose fields are unknown; these are our
 own design. What follows from the formula: strength 0 is exactly zero motion, opposite strengths are exact opposites,
 the two sides add up to both, pixels beyond the reach keep their bits. The motion is small against the reach (numbers
-in `professional_operations.py`), so that the map does not fold. Where an edit moves the outline of the face, it also
+in `professional_table.py`), so that the map does not fold. Where an edit moves the outline of the face, it also
 fades with the distance from the oval, which keeps the background straight without a segmentation model.
 
 The axes of a face are the line through the outer eye corners and its normal; of a body, the shoulder line and its
-normal. B faces, N points, P pushes. Pixels, x then y. For the definitions see `professional_operations.py`.
+normal. B faces, N points, P pushes. Pixels, x then y. For the definitions see `professional_table.py`.
 """
 
 from __future__ import annotations

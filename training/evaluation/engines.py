@@ -78,7 +78,7 @@ def qwen_retouch(
 
 
 def run_engine(retouch: Retouch, cases: Sequence[CaseFiles], out: Path, *, control_every: int = 0) -> dict[int, str]:
-    """Write a picture for every case, and the controls (evaluation.py) for every n-th; 0: none.
+    """Write a picture for every case, and the controls (outputs.py) for every n-th; 0: none.
 
     Returns why there is no picture, by case.  Raises ValueError if the folder already holds outputs.
     """

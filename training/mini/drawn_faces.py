@@ -62,7 +62,7 @@ def drawn_faces(count: int, config: ModelConfig, *, seed: int = 0) -> tuple[Face
 def _atoms(faces: FaceSet, generator: torch.Generator) -> Tensor:
     """The bank: the tables at full strength, each look a little wrong about how far things move."""
     llw = faces.llw[:, :, [TABLE_STRENGTHS.index(100), TABLE_STRENGTHS.index(-100)]].flatten(1, 2)
-    exact = torch.cat([llw, faces.professional], 1)[:, None]  # in the order of known_operations
+    exact = torch.cat([llw, faces.professional], 1)[:, None]  # in the order of operations/atoms.py
     wrong = 1 + 0.05 * torch.randn(len(exact), LOOKS, exact.shape[2], 1, 1, 1, generator=generator)
     return (exact * wrong).half()
 

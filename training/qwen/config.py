@@ -124,7 +124,7 @@ def _place() -> str:
 class QwenDataConfig:
     """Where a run's weights and samples come from. Sizes are (height, width); empty ones are the method's own.
 
-    Portraits are retouched while training (online), or finished pairs are read (qwen_pairs.py): then landmarks and mode
+    Portraits are retouched while training (online), or finished pairs are read (pairs.py): then landmarks and mode
     were decided when those were made, and operations only says which of them to take.
     """
 

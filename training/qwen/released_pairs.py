@@ -1,4 +1,4 @@
-"""The released layouts as pairs for the Qwen stages (qwen_pairs.py). Which one a folder is, its files tell.
+"""The released layouts as pairs for the Qwen stages (pairs.py). Which one a folder is, its files tell.
 
     dataset.json                                SimFace-100, and what training.make_cases writes: exemplars and queries
     professional/metadata/single_ops_all.json   professional subset: edited tiles of a photo, put together on demand

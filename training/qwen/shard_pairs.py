@@ -1,4 +1,4 @@
-"""Shards of training.synthesize as pairs for the Qwen stages (qwen_pairs.py).
+"""Shards of training.synthesize as pairs for the Qwen stages (pairs.py).
 
     pairs-*.tar, pairs-*.json, manifest.json    as training.synthesize leaves them, all of them
     pairs-index.npz                             who and what is in them, written here once where the folder allows it

@@ -4,7 +4,7 @@
                    -> ViT decoder -> Y_q.   Loss: squared error, LPIPS beside it if wanted. MLP and decoder are
                    thrown away afterwards.
     II joint       R-Former, connector and LoRA learn together; MAE and DiT stay frozen, VL and VAE are not even here:
-                   the batch brings their answers.   Loss: flow matching (qwen_flow.py).
+                   the batch brings their answers.   Loss: flow matching (flow.py).
 
 The paper names the parts of Stage I, not their sizes; these follow Moto (arXiv:2412.04445), from which the R-Former
 comes, but for sine positions in place of a learned table, so that queries of any size fit. Stage II tells the DiT what

@@ -8,7 +8,7 @@ any number of steps, without fields in between. Against the dense functions of c
 none of them moves a pixel visibly (the tests hold the numbers):
 
 - Nothing is computed outside the reach of a step. An eye takes a fiftieth of a portrait.
-- Professional motions are smooth, so they are written down on a lattice and interpolated (recipe_pushes.py).
+- Professional motions are smooth, so they are written down on a lattice and interpolated (pushes.py).
 - LLW is a small grid and small masks already (llw_exact.py) and is read as it is.
 
 Pixels, x then y. H height, W width, N points.

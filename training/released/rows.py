@@ -1,6 +1,6 @@
 """Rows of a released data set's JSON: checked values, or the reason why a row cannot be used.
 
-Metadata of millions of pictures has holes. A reader (released_formats.py) turns each row into a record or raises
+Metadata of millions of pictures has holes. A reader (formats.py) turns each row into a record or raises
 BadRow; `read_rows` keeps both, so that no row disappears without a word.
 """
 

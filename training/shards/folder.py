@@ -1,7 +1,7 @@
 """The folder of a data set: its manifest, the shards that are done, and one task per shard.
 
     manifest.json       written first; a run that would make anything else is refused
-    pairs-000000.tar    and pairs-000000.json, which says that it is done (shards.py)
+    pairs-000000.tar    and pairs-000000.json, which says that it is done (tar.py)
     summary.json        when all shards are done: counts of pairs, operations, licences, portraits passed over
 
 A shard depends on the specification and its number alone, so it does not matter who makes it, in what order, or

@@ -7,7 +7,7 @@
 USTAR headers with fixed owner, mode and time, members in a fixed order: equal samples give equal bytes on any
 machine. A shard appears under its name only when it is complete and on the disk, and counts as done when the json
 beside it is there too; whatever a killed process leaves behind is a hidden `.part` file. The offsets in the json let
-a reader start at any sample without touching the ones before it (`shard_reader.py`).
+a reader start at any sample without touching the ones before it (`reader.py`).
 """
 
 from __future__ import annotations
