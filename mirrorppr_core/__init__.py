@@ -3,6 +3,7 @@
     file_writing.py  the one way in which files are written: complete or absent
     images.py, photo_files.py, weights_file.py    what a picture tensor is, picture files, safetensors files
     exemplar.py      the pair: one photo before and after, and whether two pictures can be that
+    records.py       frozen dataclasses as JSON and named tensors, for operation files
     geometry/        arithmetic of motion, no faces: displacements, fields, similarities, crops, folds
     motion/          what moved between two pictures, measured; reprojection
     faces/           landmarks, the locator, whose face is meant, the canonical view

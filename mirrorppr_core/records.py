@@ -27,7 +27,7 @@ from .photo_files import decode_png, encode_png
 
 Types = Mapping[str, type]
 _DEEPEST = 40  # levels; operations made of operations by hand have a few
-_LARGEST = 1e5  # of any number: cells, pixels and tokens stay far below
+_LARGEST = 1e5  # of any number but a seed: cells, pixels and tokens stay far below
 _DTYPES = (torch.float32, torch.uint8, torch.bool)
 
 
@@ -60,7 +60,7 @@ def _written(value: Any, names: dict[type, str], tensors: dict[str, Tensor], pla
         tensors.update({f"{place}.{side}": content for side, content in pair.items()})
         return {"type": "exemplar", **{side: {"png": f"{place}.{side}"} for side in pair}}
     if isinstance(value, Tensor):
-        dense = value.detach().cpu().contiguous()
+        dense = value.detach().cpu().clone().contiguous()  # an operation may stand in several places
         tensors[place] = dense if dense.dtype in _DTYPES else dense.float()
         return {"tensor": place}
     if is_dataclass(value):
@@ -80,7 +80,7 @@ def _read(tree: Any, types_by_name: Types, tensors: dict[str, Tensor], depth: in
     if isinstance(tree, list):
         return tuple(_read(one, types_by_name, tensors, depth + 1) for one in tree)
     if not isinstance(tree, dict):
-        if isinstance(tree, int | float) and not abs(tree) <= _LARGEST:
+        if isinstance(tree, int | float) and not abs(tree) <= (_LARGEST if isinstance(tree, float) else 2**64):
             raise ValueError(f"it holds the number {tree}")
         return tree
     if set(tree) == {"tensor"}:

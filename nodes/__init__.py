@@ -44,6 +44,7 @@ from .operation_files import LoadOperation, SaveOperation
 from .qwen.conditioning import QwenConditioning, QwenRestore
 from .qwen.loaders import ApplyQwen, LoadQwen
 from .qwen.operation import ExtractQwenOperation
+from .qwen.operation_files import LoadQwenOperation, SaveQwenOperation
 from .qwen.sampler import QwenSampler
 from .reproject import Reproject
 from .retouch import RetouchSampler
@@ -79,6 +80,8 @@ NODES: list[type[io.ComfyNode]] = [
     LoadQwen,
     ApplyQwen,
     ExtractQwenOperation,
+    SaveQwenOperation,
+    LoadQwenOperation,
     QwenConditioning,
     QwenSampler,
     QwenRestore,

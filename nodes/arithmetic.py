@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..mirrorppr_core.faces.parts import PARTS, SIDES
 from ..mirrorppr_core.mini.arithmetic import MOST, Blended, Limited, Scaled, Undone, averaged, combined, feathered
-from .sockets import CATEGORY, OperationSocket
+from .sockets import CATEGORY, OperationSocket, found_by
 
 _MADE = "The operation made. For Retouch Sampler, Save Operation and more arithmetic."
 _FEATHER_PX = 16
@@ -23,6 +23,7 @@ class ScaleOperation(io.ComfyNode):
             node_id="MirrorPPR_ScaleOperation",
             display_name="Scale Operation (MirrorPPR)",
             category=CATEGORY,
+            **found_by("strength", "weaken", "retouch"),
             description="Less or more of an operation, before it is combined or saved.",
             inputs=[
                 OperationSocket.Input("operation", tooltip="Any operation."),
@@ -51,6 +52,7 @@ class ReverseOperation(io.ComfyNode):
             node_id="MirrorPPR_ReverseOperation",
             display_name="Reverse Operation (MirrorPPR)",
             category=CATEGORY,
+            **found_by("undo", "inverse", "negative"),
             description="Takes an operation back: the retouched photo becomes the photo before. It is the exact "
             "inverse of the motion, which a negative strength is not: that moves the same places the other way.",
             inputs=[OperationSocket.Input("operation", tooltip="The operation to take back.")],
@@ -69,6 +71,7 @@ class CombineOperations(io.ComfyNode):
             node_id="MirrorPPR_CombineOperations",
             display_name="Combine Operations (MirrorPPR)",
             category=CATEGORY,
+            **found_by("sequence", "chain", "add"),
             description="One operation after another, each on the face that those before have made. The photo is "
             "sampled once, so nothing is lost between them.",
             inputs=[
@@ -92,6 +95,7 @@ class BlendOperations(io.ComfyNode):
             node_id="MirrorPPR_BlendOperations",
             display_name="Blend Operations (MirrorPPR)",
             category=CATEGORY,
+            **found_by("mix", "between"),
             description="Something between two operations: the weighted mean of their motions.",
             inputs=[
                 OperationSocket.Input("first", tooltip="What it is at 0."),
@@ -121,6 +125,7 @@ class AverageOperations(io.ComfyNode):
             node_id="MirrorPPR_AverageOperations",
             display_name="Average Operations (MirrorPPR)",
             category=CATEGORY,
+            **found_by("mean", "several exemplars"),
             description="One operation from several exemplars of one look: what they share stays, what one of them got "
             "wrong fades. Connect the operations of two to five pairs that were retouched in the same way.",
             inputs=[
@@ -146,6 +151,7 @@ class LimitOperation(io.ComfyNode):
             node_id="MirrorPPR_LimitOperation",
             display_name="Limit Operation (MirrorPPR)",
             category=CATEGORY,
+            **found_by("region", "mask", "eyes", "mouth", "part"),
             description="An operation only on parts of the face, on one side, or inside a mask. Elsewhere pixels keep "
             "their bits; at the border of a part it fades.",
             inputs=[

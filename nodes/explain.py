@@ -10,7 +10,7 @@ from ..mirrorppr_core.operations.llw_table import OPERATIONS as LLW
 from ..mirrorppr_core.operations.professional_table import OPERATIONS as PROFESSIONAL
 from ..mirrorppr_core.operations.sliders import FULL, NAMES, SLIDERS, Sliders, percents_of
 from .bars import draw_bars
-from .sockets import CATEGORY, ExtractorSocket, OperationSocket, pictures_to_image
+from .sockets import CATEGORY, ExtractorSocket, OperationSocket, found_by, pictures_to_image
 
 
 class ExplainOperation(io.ComfyNode):
@@ -20,6 +20,7 @@ class ExplainOperation(io.ComfyNode):
             node_id="MirrorPPR_ExplainOperation",
             display_name="Explain Operation (MirrorPPR)",
             category=CATEGORY,
+            **found_by("analyse", "what changed", "sliders"),
             description="Which of the named operations an operation looks like, how strongly, and how much of it has "
             "no name.",
             inputs=[
@@ -52,6 +53,7 @@ class OperationFromSliders(io.ComfyNode):
             node_id="MirrorPPR_OperationFromSliders",
             display_name="Operation from Sliders (MirrorPPR)",
             category=CATEGORY,
+            **found_by("liquify", "portrait", "face sliders", "reshape"),
             description="An operation without any exemplar: named motions by amount, made on each photo's own face and "
             "body. The first eight are the paper's simulated operations, the others its professional ones.",
             inputs=[

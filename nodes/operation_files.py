@@ -9,7 +9,7 @@ from ..mirrorppr_core.mini.explain import composition
 from ..mirrorppr_core.mini.operation_file import PICTURES, check_name, opened, save_operation, thumbnails_of
 from ..mirrorppr_core.mini.reuse import load_operation
 from .operation_folder import FOLDER, is_listed, listed_files, new_path, not_listed, path_of
-from .sockets import CATEGORY, ExtractorSocket, OperationSocket
+from .sockets import CATEGORY, ExtractorSocket, OperationSocket, found_by
 
 _NO_THUMBNAILS_PX = 128
 
@@ -21,6 +21,7 @@ class SaveOperation(io.ComfyNode):
             node_id="MirrorPPR_SaveOperation",
             display_name="Save Operation (MirrorPPR)",
             category=CATEGORY,
+            **found_by("preset", "keep", "library"),
             description="Keeps an operation as a file in the host's output folder, for another day, another workflow "
             "or somebody else. A file is never overwritten: the number at its end counts up.",
             inputs=[
@@ -72,6 +73,7 @@ class LoadOperation(io.ComfyNode):
             node_id="MirrorPPR_LoadOperation",
             display_name="Load Operation (MirrorPPR)",
             category=CATEGORY,
+            **found_by("preset", "library"),
             description="An operation from a file that Save Operation or the command line wrote.",
             inputs=[
                 io.Combo.Input(

@@ -5,7 +5,7 @@
     python -m training.operation_benchmark --portraits DIR sliders    [--cases N]
 
 explain: is the operation that was made the first that is named, and how far off is its strength?
-average: the same operation on several people, each pair saved as a JPEG: relEPE with one pair, and with all of them.
+average: the same operation on several people, pairs at half the size and as JPEG 60: relEPE of one, and of all.
 sliders: the named motion on the located face against the exact one on the true landmarks, relEPE.
 One JSON object; an exemplar in which no face is found counts as missed.
 """
@@ -38,7 +38,7 @@ from .evaluation.retouchers import first_cases, load_model, try_extract, try_ret
 from .program import Parser, run
 
 _WITHIN = 15.0  # points of strength that count as right
-_JPEG = Disturbance(name="JPEG", jpeg=80)
+_NOISE = Disturbance(name="half the size, JPEG 60", scale=0.5, jpeg=60)
 
 
 def explained(model: MirrorPPR, case: Case, portraits: Path) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def averaged(
             continue
         before = read_picture(portraits / person.file)
         after = apply_llw(before, person.mesh, case.steps).image
-        operation, _ = try_extract(model, _JPEG.picture(before), _JPEG.picture(after))
+        operation, _ = try_extract(model, _NOISE.picture(before), _NOISE.picture(after))
         result, _, _ = try_retouch(model, query, operation, MINI)
         if result is not None:
             fields.append(result.field)

@@ -2,6 +2,7 @@
 
     displacement.py  warp, resize, compose, length, folds of a displacement; smoothstep
     field.py         a Field: a displacement on one photo, kept on the box where it acts, applied tile by tile
+    arithmetic.py    fields one after another, mixed, weakened by place, undone
     similarity.py    scale, rotation, shift: fitted and applied
     crop.py          parts of a photo: the pixels between two corners, and seen through a frame (a similarity)
     unfold.py        no motion may fold the picture over itself

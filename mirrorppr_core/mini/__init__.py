@@ -2,9 +2,15 @@
 
 pipeline.py      what a caller sees
 extractor.py     exemplar -> operation;  operation.py: what one holds
-editor.py        operation + photo -> field -> photo
+editor.py        operation + photo -> field -> photo;  person.py: one operation on one face
+arithmetic.py    operations made of operations: scaled, undone, combined, blended, limited
+explain.py       which named operations an operation looks like
+operation_file.py  operations kept in files;  reuse.py: files made fit for another set
 sight.py         what both see with: locator, view, MAE and body network of one set, loaded once
 field_dit.py     the network that predicts motion; codec.py: what its latents mean; bank_fit.py: named operations
                  found in a motion
 files.py         files of a matched set
+
+To add a part to an operation (a dataclass of tensors and plain values): its field in operation.py with a default, and
+its name in operation_file.py TYPES; files carry it from then on. To add a law: arithmetic.py, and TYPES.
 """

@@ -54,7 +54,7 @@ TYPES: dict[str, type] = {
     "blended": Blended,
     "limited": Limited,
 }
-INNER = ("body", "skeleton", "amount")  # parts of operations, and none by themselves
+INNER = ("body", "skeleton", "amount", "patch_order")  # parts of operations, and none by themselves
 PICTURES = ("none", "thumbnails", "exemplar")
 MAX_BYTES = 512 * 1024**2  # a few large exemplars; one operation alone takes 2 MB
 _MAX_NAME = 120

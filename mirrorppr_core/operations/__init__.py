@@ -4,6 +4,7 @@
                                     to compute them; llw_feather.py: how they fade
     professional_table.py           the professional operations; professional.py: their motion
     atoms.py, bank.py               what an exemplar is compared with: every named motion on one face
+    sliders.py                      named operations by amount, as numbers and lines; on_body.py: those of the body
 
 To add a professional operation: one row of professional_table.py. It is then drawn by the data engine, shown by
 training.contact_sheet, and known to the next set that is trained (bundled sets keep the names they were trained with).

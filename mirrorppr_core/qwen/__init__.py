@@ -1,7 +1,7 @@
 """The Qwen engine: the paper's own system on Qwen-Image-Edit, with the released MirrorPPR files.
 
     config.py, networks.py, patch_order.py        dimensions; MAE-Large and the R-Formers; the order of their patches
-    extractor.py                                  pair -> operation
+    extractor.py, operation_file.py               pair -> operation; kept in a file
     fingerprints.py, files.py, lora_files.py      what is on disk, told by looking
     sizes.py, conditioning.py, latents.py         what the DiT is told
     schedule.py, denoise.py, numerics.py          the walk from noise, and the reference's two deviations

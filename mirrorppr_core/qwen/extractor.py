@@ -42,13 +42,15 @@ class ExtractConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class QwenOperation:
-    """tokens: (1, Q, D) of the R-Former, float32 on the CPU.  set_id: the set that made it; others refuse it."""
+    """tokens: (1, Q, D) of the R-Former, float32 on the CPU.  set_id: the set that made it; others refuse it.
+    exemplars: the pair it was read from, for keeping; it changes nothing."""
 
     tokens: Tensor
     set_id: str
     kind: str
     patch_order: PatchOrder
     notes: tuple[str, ...] = ()
+    exemplars: tuple[Exemplar, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +118,7 @@ class QwenExtractor:
             kind=self.config.kind,
             patch_order=config.patch_order,
             notes=self._notes(exemplar, config),
+            exemplars=(exemplar,),
         )
 
     def _prepare(self, picture: Tensor, config: ExtractConfig) -> Tensor:

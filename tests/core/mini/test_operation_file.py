@@ -79,6 +79,13 @@ def test_an_operation_comes_back_to_the_bit(tmp_path, operation):
     assert (again.name, again.engine, again.set_id) == ("My look", "mini", "0123456789ab")
 
 
+def test_an_operation_may_stand_in_several_places_of_another(tmp_path):
+    operation = extracted()
+    save_operation(tmp_path / "a.safetensors", combined([operation, Undone(of=operation)]))
+    again = read_file(tmp_path / "a.safetensors").operation
+    assert torch.equal(again.steps[0].motion, again.steps[1].of.motion)
+
+
 def test_sliders_belong_to_every_set(tmp_path):
     save_operation(tmp_path / "a.safetensors", Sliders.of({"nose_alar": -40}))
     again = read_file(tmp_path / "a.safetensors")
