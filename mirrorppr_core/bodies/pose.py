@@ -1,7 +1,7 @@
 """A person's joints in a photo, wherever they come from; and our own way of finding them.
 
     whole look:  the photo around the face, as far as a body reaches -> network -> a first guess
-    close looks: two squares around what was found, upright along the trunk -> network -> mean, by how sure it is
+    close looks: three squares around what was found, upright along the trunk -> network -> mean, by how sure it is
     told:        how sure the network is, and how well a square and its mirror image agree (measured: `trust`)
 
 Every square is looked at together with its mirror image.
@@ -31,7 +31,7 @@ SOURCES = ("mini", "mediapipe", "given")
 TIGHT = 1.3  # side of a close square, in longest sides of the box of joints and face
 _WHOLE = 1.05  # side of the whole look, in longest sides of what can be the person's
 _REACH = 10.5  # face sizes from the face to the end of the body, at most
-_SIDES = (0.9, 1.15)  # of the close squares, relative to TIGHT: two looks err less than one
+_SIDES = (0.85, 1.0, 1.2)  # of the close squares, relative to TIGHT: three looks err less than one
 _IN_BOX = 0.3  # probability from which a joint belongs to the box of the next look
 _LEAST_BOX = 1.6  # of the longest side of the face: a box is never smaller
 _LEAST_TURN, _LEAST_TRUNK = (

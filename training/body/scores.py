@@ -93,14 +93,18 @@ def _distance(face: Face, point: np.ndarray) -> float:
 
 def report(scores: Sequence[PoseScore]) -> list[str]:
     """Markdown: PCK by kind of picture and joint, shoulders, and how far `told` can be believed."""
-    kinds = [(group, (group,)) for group in ("render", "figure", *REAL)]
-    rows = [("all real (photo, painting, body)", REAL), ("all that are no renders", ("figure", *REAL)), *kinds]
+    real = [s for s in scores if s.group in REAL]
+    rows = {
+        "all real (photo, painting, body)": real,
+        "real, the face found": [s for s in real if s.has_face],
+        "all that are no renders": [s for s in scores if s.group != "render"],
+        **{group: [s for s in scores if s.group == group] for group in ("render", "figure", *REAL)},
+    }
     lines = [
         f"| pictures | n | with a face | {' | '.join(_PARTS)} | median shoulder error |",
         "|" + " --- |" * (len(_PARTS) + 4),
     ]
-    for name, groups in rows:
-        chosen = [s for s in scores if s.group in groups]
+    for name, chosen in rows.items():
         if chosen:
             cells = [_share(chosen, part) for part in _PARTS]
             off = np.concatenate([s.shoulders for s in chosen])
@@ -108,8 +112,9 @@ def report(scores: Sequence[PoseScore]) -> list[str]:
             faces = sum(s.has_face for s in chosen)
             lines.append(f"| {name} | {len(chosen)} | {faces} | {' | '.join(cells)} | {median} |")
     lines += ["", "told, joints below the face | of the told, right", "--- | ---"]
-    for name, groups in rows[:2] + rows[2:3]:
-        lines.append(f"{name} | {_told(scores, groups)}")
+    for name in list(rows)[:4]:
+        if rows[name]:
+            lines.append(f"{name} | {_told(rows[name])}")
     return lines
 
 
@@ -125,10 +130,7 @@ def _share(scores: Sequence[PoseScore], part: str) -> str:
     return f"{share:.2f} ({count})" if count else "-"
 
 
-def _told(scores: Sequence[PoseScore], groups: Sequence[str]) -> str:
-    chosen = [s for s in scores if s.group in groups]
-    if not chosen:
-        return "-"
+def _told(chosen: Sequence[PoseScore]) -> str:
     body = slice(5, None)
     told = np.concatenate([s.told[body][s.judged[body]] for s in chosen])
     right = np.concatenate([((s.error < NEAR) & s.there)[body][s.judged[body]] for s in chosen])
