@@ -4,7 +4,7 @@
 
 The body network is the result of the run's stages `body` (mini-pro), or the file that --body names; a run with neither
 makes a set that carries retouches of faces only.
-Every file gets the same set hash, made from the configuration and the trained numbers themselves, so two runs can
+Every file gets the same set id, made from the configuration and the trained numbers themselves, so two runs can
 never be taken for each other.
 """
 
@@ -48,7 +48,7 @@ _BODY_STAGES = ("body", "body-real")  # later ones replace earlier ones
 
 
 def export(run: Path, locator: Path, out: Path, config: ModelConfig, body: Path | None = None) -> str:
-    """Returns the set hash. body: the body network's file, instead of the run's own; the set insists on it then.
+    """Returns the set's id. body: the body network's file, instead of the run's own; the set insists on it then.
 
     Loads the result once, so that a broken export fails here.
     """

@@ -167,7 +167,7 @@ def load_editor(path: Path, sight: Sight | None = None, *, lora_strength: float 
 
 
 def check_one_set(**hashes: str) -> None:
-    """Raise unless all parts belong together. Keywords: the part's name in messages = its set hash."""
+    """Raise unless all parts belong together. Keywords: the part's name in messages = its set's id."""
     if len(set(hashes.values())) > 1:
         listed = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in hashes.items())
         raise ValueError(

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mirrorppr_core.faces.landmarks import MIRROR_130
 from mirrorppr_core.faces.view import CanonicalView
-from mirrorppr_core.geometry.displacement import length, smoothstep
+from mirrorppr_core.geometry.displacement import length
 from mirrorppr_core.operations.atoms import KNOWN_OPERATIONS, atoms_of, mirrored_order
 from mirrorppr_core.operations.llw import OPERATIONS
 
@@ -254,7 +254,9 @@ class Sampler:
         motion = motion + slow * 0.04 * strongest * rand(g, len(motion), 1, 1, 1) * (motion != 0)
         floor = 0.04 * strongest * rand(g, len(motion), 1, 1, 1)
         moved = length(motion)
-        return motion * smoothstep((moved - floor) / (1.5 * floor + 1e-6))
+        # geometry's smoothstep, multiplied in this order: runs repeat earlier ones to the bit.
+        gate = ((moved - floor) / (1.5 * floor + 1e-6)).clamp(0, 1)
+        return motion * gate * gate * (3 - 2 * gate)
 
 
 def _recolour(g: torch.Generator, pixels: Tensor) -> Tensor:
