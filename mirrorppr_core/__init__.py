@@ -7,7 +7,7 @@
     geometry/        arithmetic of motion, no faces: displacements, fields, similarities, crops, folds
     motion/          what moved between two pictures, measured; reprojection
     faces/           landmarks, the locator, whose face is meant, the canonical view
-    bodies/          joints, bones, motion carried from one body to another
+    bodies/          joints, parts, motion carried from one body to another
     operations/      every retouch that has a name, and its motion on one face or body
     networks/        the parts of the paper's figure: MAE, R-Former, connector, DiT, LoRA, flow matching
     mini/            our small engine: a pair to an operation, an operation and a photo to a field

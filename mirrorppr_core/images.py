@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-MIN_SIDE = 256
+MIN_SIDE = 256  # of the longer side
+MIN_NARROW = 128  # of the shorter: a tall cut-out of one person is a photo too; its face must still be found
 LUMA = (0.299, 0.587, 0.114)  # Rec. 601: what JPEG and Pillow call grey
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _STRIP_ROWS = 512  # rows turned into floats at a time
@@ -23,9 +24,10 @@ def check_photo(image: Tensor, name: str) -> None:
     if image.ndim != 4 or image.shape[0] != 1 or image.shape[1] not in (3, 4):
         raise ValueError(f"{name} has shape {tuple(image.shape)}: need one RGB or RGBA picture, (1, 3 or 4, H, W)")
     height, width = image.shape[-2:]
-    if min(height, width) < MIN_SIDE:
+    if max(height, width) < MIN_SIDE or min(height, width) < MIN_NARROW:
         raise ValueError(
-            f"{name} is {width}x{height} pixels: the shorter side must be at least {MIN_SIDE}. "
+            f"{name} is {width}x{height} pixels: the longer side must be at least {MIN_SIDE} and the "
+            f"shorter {MIN_NARROW}. "
             "Use the original photo, or enlarge it first."
         )
     if image.dtype == torch.uint8:

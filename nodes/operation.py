@@ -7,7 +7,17 @@ from comfy_api.latest import io
 from ..mirrorppr_core.exemplar import Exemplar
 from ..mirrorppr_core.mini.operation import Operation
 from .picture import draw_findings
-from .sockets import CATEGORY, ExtractorSocket, OperationSocket, face_input, found_by, one_photo, pictures_to_image
+from .sockets import (
+    CATEGORY,
+    ExtractorSocket,
+    OperationSocket,
+    face_input,
+    found_by,
+    one_photo,
+    pictures_to_image,
+    pose_choices,
+    pose_inputs,
+)
 
 
 class ExtractOperation(io.ComfyNode):
@@ -30,6 +40,7 @@ class ExtractOperation(io.ComfyNode):
                     every=False,
                     optional=True,
                 ),
+                *pose_inputs("before"),
             ],
             outputs=[
                 OperationSocket.Output(
@@ -47,9 +58,10 @@ class ExtractOperation(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, extractor, before, after, face="only") -> io.NodeOutput:
+    def execute(cls, extractor, before, after, face="only", pose=None, joints="auto") -> io.NodeOutput:
         exemplar = Exemplar(one_photo(before, "exemplar before"), one_photo(after, "exemplar after"))
-        extracted = extractor.extract(exemplar, face=face)
+        (choice,) = pose_choices(pose, joints, before, "pose")
+        extracted = extractor.extract(exemplar, face=face, pose=choice)
         picture = draw_findings(exemplar.before, extracted.face, extracted.field)
         return io.NodeOutput(extracted.operation, pictures_to_image([picture]), _notes(extracted.operation))
 

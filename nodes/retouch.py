@@ -25,6 +25,8 @@ from .sockets import (
     moved_mask,
     naming,
     photos,
+    pose_choices,
+    pose_inputs,
     regions,
     strength_input,
     to_image,
@@ -89,6 +91,7 @@ class RetouchSampler(io.ComfyNode):
                     tooltip="A photo of the batch that cannot be retouched (no face, say). stop: the run ends there; "
                     "skip: the photo stays as it is and the notes say why.",
                 ),
+                *pose_inputs("query"),
             ],
             outputs=[
                 io.Image.Output("image", display_name="image", tooltip="The retouched photos, at the query's size."),
@@ -106,17 +109,36 @@ class RetouchSampler(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, dit, connector, operation, query, strength, steps, seed, face, region=None, on_error="stop"
+        cls,
+        dit,
+        connector,
+        operation,
+        query,
+        strength,
+        steps,
+        seed,
+        face,
+        region=None,
+        on_error="stop",
+        pose=None,
+        joints="auto",
     ) -> io.NodeOutput:
         check_one_set(connector=connector.set_id, dit=dit.set_id)
         config = RetouchConfig(strength=strength, num_steps=steps, seed=seed, face=face)
         progress = _Progress(num_photos=len(query), num_steps=steps)
         results: list[Retouched] = []
+        choices = pose_choices(pose, joints, query, "pose")
         for index, (photo, meant) in enumerate(zip(photos(query), regions(region, query), strict=True)):
             with naming(index, len(query)):
                 try:
                     result = dit.retouch(
-                        photo, operation, connector.connector, config, region=meant, on_step=progress.during(index)
+                        photo,
+                        operation,
+                        connector.connector,
+                        config,
+                        region=meant,
+                        pose=choices[index],
+                        on_step=progress.during(index),
                     )
                 except ValueError as error:
                     if on_error != "skip":

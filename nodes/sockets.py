@@ -3,6 +3,7 @@
     IMAGE  (B, H, W, C) float32, C = 3 or 4    core: B photos of (1, C, H, W), the same memory, the same bits
     MASK   (B, H, W) float32                   core: a region (H, W) for each photo
     FIELD  tuple of core Fields, one for each picture of a batch
+    POSE_KEYPOINT  list of OpenPose dictionaries    core: a PoseChoice for each photo
 
 Pictures of a batch are independent photos. A mistake in one of several names which one.
 """
@@ -20,6 +21,8 @@ from comfy_api.latest import io
 from PIL.Image import Image as Picture
 from torch import Tensor
 
+from ..mirrorppr_core.bodies.given import poses_of
+from ..mirrorppr_core.bodies.sources import SOURCES, PoseChoice
 from ..mirrorppr_core.geometry.displacement import changed_mask
 from ..mirrorppr_core.geometry.field import Field
 from ..mirrorppr_core.mini.editor import MAX_STRENGTH
@@ -29,6 +32,7 @@ ConnectorSocket = io.Custom("MIRRORPPR_CONNECTOR")  # core LoadedConnector
 DiTSocket = io.Custom("MIRRORPPR_DIT")  # core FieldEditor
 OperationSocket = io.Custom("MIRRORPPR_OPERATION")  # core Operation
 FieldSocket = io.Custom("MIRRORPPR_FIELD")
+PoseSocket = io.Custom("POSE_KEYPOINT")  # the host's: OpenPose JSON, a dictionary for each picture
 
 CATEGORY = "MirrorPPR"
 
@@ -104,6 +108,38 @@ def regions(mask: Tensor | None, image: Tensor) -> list[Tensor | None]:
     if len(masks) not in (1, len(image)):
         raise ValueError(f"region holds {len(masks)} masks for {len(image)} pictures: use one for all, or one for each")
     return list(masks.expand(len(image), -1, -1))
+
+
+def pose_inputs(name: str) -> list[io.Input]:
+    """Where the joints of a picture come from: given ones, and else who looks for them.  name: of the picture."""
+    return [
+        PoseSocket.Input(
+            "pose",
+            optional=True,
+            tooltip=f"The joints in {name}, from DWPose or another detector, one for each picture. Usually not "
+            "connected: our own network finds them.",
+        ),
+        io.Combo.Input(
+            "joints",
+            options=list(SOURCES),
+            default=SOURCES[0],
+            optional=True,
+            tooltip="Who finds the joints that body retouches need, where no pose is connected. Start with auto: "
+            "MediaPipe where it is installed, else our own network. The notes say which it was.",
+        ),
+    ]
+
+
+def pose_choices(pose: object, joints: str, image: Tensor, name: str) -> list[PoseChoice]:
+    """POSE_KEYPOINT that belongs to an IMAGE, or None -> where the joints of each of its photos come from."""
+    if pose is None:
+        return [PoseChoice(joints)] * len(image)
+    frames = pose if isinstance(pose, list) else [pose]
+    if len(frames) not in (1, len(image)):
+        raise ValueError(f"{name} is of {len(frames)} pictures and image of {len(image)}: use one of each picture")
+    size = (image.shape[1], image.shape[2])
+    choices = [PoseChoice(joints, poses_of(frame, size, name)) for frame in frames]
+    return choices if len(choices) == len(image) else choices * len(image)
 
 
 def fields_for(fields: Sequence[Field], num_photos: int) -> list[Field]:

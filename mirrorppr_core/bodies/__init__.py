@@ -1,10 +1,15 @@
-"""Joints, bones, and motion beside the face carried from one body to another.
+"""Joints, parts, and motion beside the face carried from one body to another.
 
-    network.py       the network that sees joints; joints.py: the joints of a person in a photo, and the network's file
     pose.py          seventeen joints, wherever they come from, and finding them; pose_network.py: the network for it
-    bones.py         from one body to another, bone by bone
-    motion_map.py    the motion beside the face, on the exemplar's body and on the query's
-    transfer.py      reading it, carrying it, and the words for it
+    network.py       the older network of eight joints; joints.py: what it sees, and its file
+    given.py         joints from OpenPose JSON; mediapipe_pose.py: from MediaPipe, where it is installed
+    sources.py       whose joints count for a face, and whether they fit it
+    frames.py        the parts of a body, each with its own frame; unit.py: how large a body is drawn
+    families.py      the bank: operations as lobes in the frames of parts; fit.py: which of them an exemplar shows
+    part_map.py      any other motion, as splines over the parts
+    motion.py        the body's part of an operation: told on the exemplar, made on the query
+    transfer.py      from pixels to a field, and the words for it
 
-Named body operations are rows of operations/professional_table.py.
+To add a family: a row of families.FAMILIES. To add a part: a frame in frames.frames_of and, for the map, a chart in
+part_map.CHARTS. Named body operations are rows of operations/professional_table.py.
 """

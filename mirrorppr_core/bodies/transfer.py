@@ -1,10 +1,10 @@
 """The body's part of a retouch, from pixels to a field: read on the exemplar, carried to the query, put into words.
 
-    exemplar: joints (joints.py) + motion of the whole photo, shared out between face and body -> BodyMotion
-    query:    joints + BodyMotion -> field (motion_map.py)
+    exemplar: joints (sources.py) + motion of the whole photo, shared out between face and body -> BodyMotion
+    query:    joints + BodyMotion -> field (motion.py)
 
-Without shoulders there is nothing to carry a body by; then that part is left out, with a note. So it is for every
-photo in a set whose weights have no body network.
+Without joints there is little to carry a body by; what then cannot be told is left out, with a note. So it is for
+every photo in a set whose weights have no body network, unless joints are given.
 
 Shapes: N cells a side of the face view.
 """
@@ -15,49 +15,63 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..faces.locator import Face
 from ..faces.view import CanonicalView, FaceView
-from ..geometry.crop import Box, pixel_box
-from ..geometry.displacement import length, pixel_grid, smoothstep
+from ..geometry.crop import pixel_box
+from ..geometry.displacement import length, pixel_grid, sample, smoothstep
 from ..geometry.field import Field
 from ..geometry.similarity import Similarity, fit_similarity
 from ..images import reduce
 from ..motion.estimate import estimate_motion
-from .bones import Skeleton
-from .joints import find_body
-from .motion_map import BodyMotion, Carried, carry, map_box, map_positions, motion_of_body, person_frame
-from .network import BodyNet, body_frame
+from .frames import Body, facing, frames_of
+from .motion import CELLS_PER_UNIT, BodyMotion, Still, body_motion, carry, region_of
+from .network import BodyNet
+from .pose_network import PoseNet
+from .sources import AUTO, PoseChoice, body_of, misfit, pose_of
+from .unit import measures, unit_of
 
-_FIND_PX = 16  # eye distance of the copy in which joints are looked for; the network sees half of that
-_CLOSE_PX = 20  # eye distance of the copy in which motion is measured, at least where the photo has as much
+_CLOSE_PX = 80  # u in the copy in which motion is measured, at least where the photo has as much
 _CLOSE_SIDE = 768  # longest side of that copy
 _MOVED_PX = 0.5  # of the copy: motion that counts as an edit
 _MOVED_AREA, _MOVED_SHARE = 1.0, 0.025  # in square eye distances and of the picture: less counts as none
-_BORDERS_ON = 0.5  # of the body's largest motion: a face that moves less is left to the body's part as a whole
+_BORDERS_ON = 0.5  # of the motion around it: a face that moves less is left to the body's part as a whole
 _FACE_FROM, _FACE_TO = 1.3, 1.75  # half sizes of the face; between them its share falls to nothing
-_CHIN = 1.5  # eye distances below the eyes
+_STILL_FROM, _STILL_TO = 1.3, 1.05  # the same for a face that must not move, up to the corners of its box
+_FACE_STILL = 0.05  # of the body's largest motion: a face that moves less did not move
+_FROM_EYES = 5.0  # u in eye distances where the body tells no size
+_TOLD = 0.4  # of the body's motion: less is worth a note
 
 _LEFT_OUT = "that part of the retouch is not transferred"
 _NOT_CARRIED = f"the body or the background was moved too: {_LEFT_OUT}"
-_NO_SHOULDERS = f"the body was moved too, but the shoulders cannot be told in {{photo}}: {_LEFT_OUT}"
+_NO_JOINTS = f"the body was moved too, but the shoulders cannot be told in {{photo}}: {_LEFT_OUT}"
 _FAR_AWAY = f"something away from the person was moved too: {_LEFT_OUT}"
-_NO_ARMS = "the exemplar's arms were moved, but where they are cannot be told in this photo: they are left as they are"
-_CUT = "much of what was moved on the exemplar's body lies outside this photo: the rest is moved"
+_PARTLY = "much of what was moved beside the face does not follow the body: only part of it is transferred"
+_MISSED = "the exemplar's {parts} moved, but where they are cannot be told in this photo: they are left as they are"
+_CUT = "the {parts} that moved in the exemplar lie mostly outside this photo: what is inside is moved"
 _SOFTENED = "so strong a motion would fold the body over itself: it was softened there"
+_WRONG_POSE = (
+    "the joints given for {photo} cannot be this person's ({why}): give the pose of the same picture and person, "
+    "or none"
+)
+_BY = {"mini": "our own network", "mediapipe": "MediaPipe", "given": "the pose given"}
+_WORDS = {"trunk": "waist and trunk", "head": "hair and head"}
 
 
 @dataclass(frozen=True)
 class BodyReading:
     """body: None where nothing can be carried.  face_share: (1, 1, N, N), how much of the motion is the face's.
-    moved: something moved beside the face.  largest_px: of body, in the photo's pixels.  notes: for the user."""
+    moved: something moved beside the face.  largest_px: of body, in the photo's pixels.  notes: for the user.
+    field: how body moves the exemplar itself."""
 
     body: BodyMotion | None
     face_share: Tensor
     moved: bool
     largest_px: float = 0.0
     notes: tuple[str, ...] = ()
+    field: Field | None = None
 
 
 @dataclass(frozen=True)
@@ -72,11 +86,9 @@ class Copy:
     left: int = 0
     top: int = 0
 
-    def frame(self, frame: Similarity) -> Similarity:
-        corner = frame.translation.new_tensor([self.left, self.top])
-        return Similarity(
-            frame.scale / self.factor, frame.rotation, (frame.translation - corner + 0.5) / self.factor - 0.5
-        )
+    def place(self, points: Tensor) -> Tensor:
+        """Photo pixels (..., 2) -> pixels of the copy."""
+        return (points - points.new_tensor([self.left, self.top]) + 0.5) / self.factor - 0.5
 
     def view(self, view: FaceView) -> FaceView:
         return view.cropped(left=self.left, top=self.top, factor=self.factor)
@@ -86,109 +98,157 @@ class Copy:
 class BodySight:
     """What of a matched set sees bodies. net: None in a set without it."""
 
-    net: BodyNet | None
+    net: BodyNet | PoseNet | None
     view: CanonicalView
     mean_face: Tensor
 
     @torch.no_grad()
-    def read(self, before: Tensor, after: Tensor, overall: Copy, face: Face) -> BodyReading:
-        """What was moved beside the exemplar's face.  before, after: (1, C, H, W).  overall: of the whole photo."""
-        frame = person_frame(fit_similarity(self.mean_face, face.landmarks))
+    def read(self, before: Tensor, after: Tensor, overall: Copy, face: Face, pose: PoseChoice = AUTO) -> BodyReading:
+        """What was moved beside the exemplar's face.
+
+        before, after: (1, C, H, W).  overall: motion of the whole photo.  pose: whose joints of before.
+        Raises ValueError for a given pose that cannot be this person's.
+        """
         view, whole = self.view.fit(face.landmarks), torch.ones_like(self.view.window)
-        if not _moved_beside(overall, frame, view):
+        if not _moved_beside(overall, fit_similarity(self.mean_face, face.landmarks), view):
             return BodyReading(None, whole, moved=False)
-        skeleton = self.skeleton(before, face)
-        if skeleton is None or not skeleton.has_shoulders:
-            note = _NOT_CARRIED if skeleton is None else _NO_SHOULDERS.format(photo="the exemplar")
+        body, source = self.body(before, face, pose, "the exemplar")
+        if source is None and self.net is None:
+            return BodyReading(None, whole, moved=True, notes=(_NOT_CARRIED,))
+        unit = unit_of(measures(facing(body))) or _FROM_EYES * body.eye_distance
+        low, high = region_of(frames_of(facing(body), unit), unit)
+        measured = _closer(before, after, overall, (low, high), unit)
+        face_share = self._face_share(measured.planes, measured.view(view))
+        places, motion = self._motion_in(low, high, unit, before, measured, view, face_share)
+        found, told = body_motion(motion, places, body, unit / CELLS_PER_UNIT, still_face=self._still(measured, face))
+        if not found.moves:
+            note = _NO_JOINTS.format(photo="the exemplar") if body.middle("shoulder") is None else _NOT_CARRIED
             return BodyReading(None, whole, moved=True, notes=(note,))
-        measured = _closer(before, after, overall, frame)
-        seen, placed = measured.view(view), measured.frame(frame)
-        face_share = self._face_share(measured.planes, seen)
-        others = self.view.weight_at(map_positions(placed), self.view.window * face_share, seen)
-        body = motion_of_body(measured.planes, placed, skeleton, others)
-        notes = (_FAR_AWAY,) if _moved_far_away(overall, frame) else ()
-        largest_px = float(length(body.motion).amax() * frame.scale)
-        return BodyReading(body, face_share, moved=True, largest_px=largest_px, notes=notes)
+        notes = (_FAR_AWAY,) * _moved_far_away(overall, low, high) + (_PARTLY,) * (told < _TOLD)
+        still, (height, width) = self._still_at(face) if found.still_face else None, before.shape[-2:]
+        own = carry(found, body, 1.0, (height, width), still).field
+        return BodyReading(found, face_share, moved=True, largest_px=found.largest * unit, notes=notes, field=own)
 
     @torch.no_grad()
-    def carry(self, body: BodyMotion, query: Tensor, face: Face, strength: float) -> tuple[Field, tuple[str, ...]]:
-        """The body's motion on a query (1, C, H, W), and notes."""
-        size = query.shape[-2:]
-        skeleton = self.skeleton(query, face)
-        if skeleton is None or not skeleton.has_shoulders:
-            return Field.zero(*size), (_NO_SHOULDERS.format(photo="this photo"),)
-        carried = self._onto(body, skeleton, face, strength, size)
-        return carried.field, (_NO_ARMS,) * carried.lost + (_CUT,) * carried.cut + (_SOFTENED,) * carried.softened
+    def carry(
+        self, motion: BodyMotion, query: Tensor, face: Face, strength: float, pose: PoseChoice = AUTO
+    ) -> tuple[Field, tuple[str, ...]]:
+        """The body's motion on a query (1, C, H, W), and notes.  pose: whose joints."""
+        height, width = query.shape[-2:]
+        body, source = self.body(query, face, pose, "the query")
+        still = self._still_at(face) if motion.still_face else None
+        carried = carry(motion, body, strength, (height, width), still)
+        if not carried.field.displacement.numel() and body.middle("shoulder") is None:
+            return carried.field, (_NO_JOINTS.format(photo="this photo"),)
+        moved = [group for group in motion.groups() if group not in carried.missed]
+        notes = [f"beside the face: {_listed(moved)} moved, by the joints of {_BY[source]}"] if moved and source else []
+        notes += [_MISSED.format(parts=_listed(carried.missed))] if carried.missed else []
+        notes += [_CUT.format(parts=_listed(carried.beyond))] if carried.beyond else []
+        return carried.field, (*notes, *(_SOFTENED,) * carried.softened)
 
-    def on_own_photo(self, body: BodyMotion, before: Tensor, face: Face) -> Field:
-        """The body's motion on the exemplar (1, C, H, W) that it was read from; the joints are known from reading."""
-        return self._onto(body, body.skeleton, face, 1.0, before.shape[-2:]).field
+    def body(self, photo: Tensor, face: Face, choice: PoseChoice, name: str) -> tuple[Body, str | None]:
+        """The face's person, and whose joints they are. Joints of ours that do not fit the face are not used.
 
-    def _onto(self, body: BodyMotion, skeleton: Skeleton, face: Face, strength: float, size: Sequence[int]) -> Carried:
-        frame = person_frame(fit_similarity(self.mean_face, face.landmarks))
-        return carry(body, skeleton, frame, strength=strength, size=(size[0], size[1]))
+        Raises ValueError where given ones do not fit. name: of the photo, for that.
+        """
+        pose = pose_of(choice, self.net, photo, face, self.mean_face, name)
+        body = body_of(pose, face, self.mean_face)
+        why = misfit(body)
+        if why is None:
+            return body, None if pose is None else pose.source
+        if choice.given:
+            raise ValueError(_WRONG_POSE.format(photo=name, why=why))
+        return body_of(None, face, self.mean_face), None
 
-    def skeleton(self, photo: Tensor, face: Face) -> Skeleton | None:
-        """The person's joints, or None without a network.  photo: (1, C, H, W)."""
-        if self.net is None:
-            return None
-        placed = fit_similarity(self.mean_face, face.landmarks)
-        frame, around = person_frame(placed), body_frame(placed)
-        box = pixel_box(around.translation - around.scale, around.translation + around.scale, photo)
-        factor = max(1, int(placed.scale) // _FIND_PX)
-        copy = Copy(_part(photo, box, factor), factor, box[0], box[1])
-        found = find_body(self.net, copy.planes, copy.frame(placed))
-        return Skeleton(
-            joints=copy.frame(frame).inverse(found.joints),
-            told=found.told,
-            chin=_CHIN * torch.stack([-torch.sin(placed.rotation), torch.cos(placed.rotation)]),
-        )
+    def _motion_in(
+        self, low: Tensor, high: Tensor, unit: float, photo: Tensor, measured: Copy, view: FaceView, face_share: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Places of a grid over part of the photo and the body's motion there, (N, 2) photo pixels each."""
+        step = unit / CELLS_PER_UNIT
+        left, top, right, bottom = pixel_box(low, high, photo)
+        rows, columns = max(2, round((bottom - top) / step)), max(2, round((right - left) / step))
+        y = (torch.arange(rows) + 0.5) * (bottom - top) / rows - 0.5 + top
+        x = (torch.arange(columns) + 0.5) * (right - left) / columns - 0.5 + left
+        points = torch.stack(torch.meshgrid(x, y, indexing="xy"))[None]  # (1, 2, rows, columns)
+        pool = max(1, int(step / measured.factor))
+        planes = F.avg_pool2d(measured.planes, pool, ceil_mode=True) if pool > 1 else measured.planes
+        at = measured.place(points.movedim(1, -1)).movedim(-1, 1)
+        motion = sample(planes, (at - (pool - 1) / 2) / pool, mode="bilinear") * measured.factor
+        others = self.view.weight_at(points, self.view.window * face_share, view)
+        return points[0].flatten(1).T.contiguous(), (motion * (1 - others))[0].flatten(1).T.contiguous()
 
     def _face_share(self, displacement: Tensor, seen: FaceView) -> Tensor:
         """All of the motion near the face, none further off; none at all where the face only borders on the edit."""
-        low, high = self.view.template.amin(0), self.view.template.amax(0)
-        cells = pixel_grid(*self.view.window.shape[-2:])
-        away = (cells - ((low + high) / 2).view(2, 1, 1)) / ((high - low) / 2).view(2, 1, 1)
-        radius = length(away)
-        motion = length(self.view.motion_from_photo(displacement, seen)) * seen.pixels_per_cell
-        if float(motion[radius < 1].amax()) < _BORDERS_ON * float(length(displacement).amax()):
+        radius = self._radius()
+        motion = length(self.view.motion_from_photo(displacement, seen))
+        around = (radius >= 1) & (radius < _FACE_TO)
+        if float(motion[radius < 1].amax()) <= _BORDERS_ON * float(motion[around].amax()):
             return torch.zeros_like(radius)
         return smoothstep((_FACE_TO - radius) / (_FACE_TO - _FACE_FROM))
 
+    def _radius(self) -> Tensor:
+        """Of the view's cells from the middle of the face, in its half sizes: (1, 1, N, N)."""
+        low, high = self.view.template.amin(0), self.view.template.amax(0)
+        cells = pixel_grid(*self.view.window.shape[-2:])
+        return length((cells - ((low + high) / 2).view(2, 1, 1)) / ((high - low) / 2).view(2, 1, 1))
 
-def _moved_beside(overall: Copy, frame: Similarity, view: FaceView) -> bool:
+    def _away(self, face: Face, points: Tensor) -> Tensor:
+        """The same for places (..., 2) of a photo, but nearly a box: (...)."""
+        low, high = self.mean_face.amin(0), self.mean_face.amax(0)
+        local = fit_similarity(self.mean_face, face.landmarks).inverse(points.reshape(-1, 2)).view(points.shape)
+        return ((local - (low + high) / 2) / ((high - low) / 2)).norm(p=4, dim=-1)
+
+    def _still(self, measured: Copy, face: Face) -> bool:
+        """Whether what moved beside the face left the face itself alone."""
+        height, width = measured.planes.shape[-2:]
+        corner = torch.tensor([measured.left, measured.top])
+        points = (pixel_grid(height, width)[0].movedim(0, -1) + 0.5) * measured.factor - 0.5 + corner
+        inside = self._away(face, points) < 1
+        motion = length(measured.planes)[0, 0]
+        if not bool(inside.any()):
+            return True
+        share = self._face_share(measured.planes, measured.view(self.view.fit(face.landmarks)))
+        return bool(share.any()) or float(motion[inside].quantile(0.98)) < _FACE_STILL * float(motion.amax())
+
+    def _still_at(self, face: Face) -> Still:
+        def still(points: Tensor) -> Tensor:
+            return smoothstep((_STILL_FROM - self._away(face, points)) / (_STILL_FROM - _STILL_TO))[None, None]
+
+        return still
+
+
+def _listed(groups: Sequence[str]) -> str:
+    words = [_WORDS.get(group, group) for group in groups]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _moved_beside(overall: Copy, placed: Similarity, view: FaceView) -> bool:
     """Whether enough moved outside the face view to be an edit and not noise."""
     moved = length(overall.planes)[0, 0] > _MOVED_PX
     low, high = (corner / overall.factor for corner in view.corners())
     margin = 4 * view.pixels_per_cell / overall.factor
     left, top, right, bottom = pixel_box(low - margin, high + margin, moved)
     moved[top:bottom, left:right] = False
-    area = float(moved.sum()) * (overall.factor / float(frame.scale)) ** 2
+    area = float(moved.sum()) * (overall.factor / float(placed.scale)) ** 2
     return area > _MOVED_AREA or float(moved.float().mean()) > _MOVED_SHARE
 
 
-def _moved_far_away(overall: Copy, frame: Similarity) -> bool:
-    """Whether an edit lies outside the map of the body."""
+def _moved_far_away(overall: Copy, low: Tensor, high: Tensor) -> bool:
+    """Whether an edit lies outside the person's box."""
     moved = length(overall.planes)[0, 0] > _MOVED_PX
-    left, top, right, bottom = (int(v / overall.factor) for v in map_box(frame))
-    moved[max(0, top) : max(0, bottom), max(0, left) : max(0, right)] = False
+    (left, top), (right, bottom) = ((v / overall.factor).int().clamp_min(0).tolist() for v in (low, high))
+    moved[top:bottom, left:right] = False
     return float(moved.float().mean()) > _MOVED_SHARE
 
 
-def _closer(before: Tensor, after: Tensor, overall: Copy, frame: Similarity) -> Copy:
+def _closer(before: Tensor, after: Tensor, overall: Copy, corners: tuple[Tensor, Tensor], unit: float) -> Copy:
     """The motion around the person, measured again where the person is small in the copy and larger in the photo."""
-    if overall.factor == 1 or float(frame.scale) / overall.factor >= _CLOSE_PX:
+    if overall.factor == 1 or unit / overall.factor >= _CLOSE_PX:
         return overall
-    x0, y0, x1, y1 = map_box(frame)
-    box = pixel_box((x0, y0), (x1, y1), before)
-    longest = max(box[2] - box[0], box[3] - box[1])
-    factor = max(1, int(frame.scale) // _CLOSE_PX, -(-longest // _CLOSE_SIDE))
+    left, top, right, bottom = pixel_box(*corners, before)
+    longest = max(right - left, bottom - top)
+    factor = max(1, int(unit) // _CLOSE_PX, -(-longest // _CLOSE_SIDE))
     if factor >= overall.factor:
         return overall
-    source, target = (_part(photo, box, factor) for photo in (before, after))
-    return Copy(estimate_motion(source=source, target=target).displacement, factor, box[0], box[1])
-
-
-def _part(photo: Tensor, box: Box, factor: int) -> Tensor:
-    left, top, right, bottom = box
-    return reduce(photo[..., top:bottom, left:right], factor)
+    source, target = (reduce(photo[..., top:bottom, left:right], factor) for photo in (before, after))
+    return Copy(estimate_motion(source=source, target=target).displacement, factor, left, top)

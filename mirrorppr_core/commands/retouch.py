@@ -23,7 +23,7 @@ from ..mini.editor import MAX_STRENGTH, RetouchConfig
 from ..mini.files import bundled_set
 from ..mini.pipeline import MirrorPPR
 from ..photo_files import Photo, prepare_folder, read_photo, write_png
-from .source import add_source, source_files, take
+from .source import add_source, pose_choice, source_files, take
 
 
 def add_parser(subparsers: Any) -> None:
@@ -42,6 +42,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--exemplar-face", default="only", help="whose retouch to read, where the exemplar shows several: as --face"
     )
+    parser.add_argument("--pose-query", type=Path, nargs="+", help="the same for the queries, a file each")
     parser.add_argument("--weights", type=Path, help="folder of a matched set (default: the bundled Mini)")
     qwen = parser.add_argument_group("with --engine qwen")
     parser.add_argument("--engine", choices=("mini", "qwen"), default="mini", help="mini (default) or the paper's")
@@ -71,12 +72,18 @@ def _retouch(options: Any) -> dict[str, Any]:
     seed = 0 if options.seed is None else options.seed
     config = RetouchConfig(strength=options.strength, num_steps=num_steps, seed=seed, face=options.face)
     targets = _targets(options.query, options.out, keep=source_files(options))
+    joints = options.pose_query or [None] * len(targets)
+    if len(joints) != len(targets):
+        raise ValueError(f"--pose-query names {len(joints)} files for {len(targets)} queries: give one for each")
     began = time.perf_counter()
     model = MirrorPPR.from_folder(options.weights or bundled_set())
     loaded = time.perf_counter()
     source = take(options, model)
     prepare_folder(options.out)
-    rows = [_one(model, source.operation, config, query, target) for query, target in targets]
+    rows = [
+        _one(model, source.operation, config, query, target, options.pose, file)
+        for (query, target), file in zip(targets, joints, strict=True)
+    ]
     return {
         "set": model.editor.set_id,
         **source.report,
@@ -85,11 +92,19 @@ def _retouch(options: Any) -> dict[str, Any]:
     }
 
 
-def _one(model: MirrorPPR, operation: AnyOperation, config: RetouchConfig, query: Path, target: Path) -> dict[str, Any]:
+def _one(
+    model: MirrorPPR,
+    operation: AnyOperation,
+    config: RetouchConfig,
+    query: Path,
+    target: Path,
+    joints: str,
+    pose: Path | None,
+) -> dict[str, Any]:
     began = time.perf_counter()
     try:
         photo = read_photo(query)
-        result = model.retouch(photo.pixels, operation, config)
+        result = model.retouch(photo.pixels, operation, config, pose=pose_choice(joints, pose, photo.pixels))
         write_png(target, Photo(result.image, photo.icc_profile))
     except (ValueError, OSError) as error:
         return _failure(query, error)

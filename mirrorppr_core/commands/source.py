@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from ..bodies.given import read_poses
+from ..bodies.sources import SOURCES, PoseChoice
 from ..exemplar import Exemplar
 from ..mini.arithmetic import AnyOperation
 from ..mini.operation import Operation
@@ -27,6 +31,13 @@ def add_source(parser: Any) -> None:
     parser.add_argument("--before", type=Path, help="the exemplar portrait before retouching")
     parser.add_argument("--after", type=Path, help="the same photo after retouching, same size")
     parser.add_argument("--operation", type=Path, help="instead of both: an operation file, as `extract` writes it")
+    parser.add_argument("--pose", choices=SOURCES, default=SOURCES[0], help="who finds joints (default: auto)")
+    parser.add_argument("--pose-before", type=Path, help="joints of before as OpenPose JSON; else they are looked for")
+
+
+def pose_choice(joints: str, file: Path | None, photo: Tensor) -> PoseChoice:
+    """Where the joints of a photo (1, C, H, W) come from: a file, or else who looks for them."""
+    return PoseChoice(joints, () if file is None else read_poses(file, (photo.shape[-2], photo.shape[-1])))
 
 
 def source_files(options: Any) -> tuple[Path, ...]:
@@ -47,7 +58,8 @@ def take(options: Any, model: MirrorPPR) -> Source:
     began = time.perf_counter()
     if options.operation is None:
         before, after = (read_photo(path).pixels for path in files)
-        operation = model.extract(Exemplar(before, after), face=options.exemplar_face)
+        pose = pose_choice(options.pose, options.pose_before, before)
+        operation = model.extract(Exemplar(before, after), face=options.exemplar_face, pose=pose)
         kind, about, notes = "exemplar", {}, operation.notes
     else:
         kept = load_operation(options.operation, model.extractor)

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..bodies.sources import AUTO, PoseChoice
 from ..faces.choice import check_choice, choose
 from ..faces.locator import Face
 from ..geometry.displacement import jacobian_determinant
@@ -90,11 +91,13 @@ class FieldEditor:
         config: RetouchConfig | None = None,
         *,
         region: Tensor | None = None,
+        pose: PoseChoice | None = None,
         on_step: Callable[[int, Tensor], None] | None = None,
     ) -> Retouched:
         """Apply the operation to one photo (1, 3 or 4, H, W). The shapes of `Retouched.image` and query are equal.
 
         region: (H, W) mask that says which person is meant.  on_step: see flow.integrate.
+        pose: where the query's joints come from (bodies/sources.py).
         Raises ValueError when no face is found, or several and none chosen.
         """
         config = config or RetouchConfig()
@@ -106,7 +109,7 @@ class FieldEditor:
             raise ValueError(f"the mask is {rw}x{rh} but the query is {width}x{height}: {fix}")
         faces = choose(self.sight.faces(query), config.face, region=region)
         walk = Walk(num_steps=config.num_steps, seed=config.seed, refine=config.refine, on_step=on_step)
-        people = [self._person(query, face, connector, walk) for face in faces]
+        people = [self._person(query, face, connector, walk, pose or AUTO) for face in faces]
         nothing, remarks = Field.zero(height, width), []
         fields = [
             field_of(operation, person.face, person.apply, strength=config.strength, remarks=remarks)
@@ -137,7 +140,7 @@ class FieldEditor:
             if one.motion.shape[-1] != n or one.atoms.shape[1] != num_atoms:
                 raise ValueError("the operation names this set but does not fit it: its file is damaged, extract again")
 
-    def _person(self, query: Tensor, face: Face, connector: Connector, walk: Walk) -> Person:
+    def _person(self, query: Tensor, face: Face, connector: Connector, walk: Walk, pose: PoseChoice) -> Person:
         return Person(
             query=query,
             face=face,
@@ -146,6 +149,7 @@ class FieldEditor:
             field_dit=self.field_dit,
             connector=connector,
             walk=walk,
+            pose=pose,
         )
 
 

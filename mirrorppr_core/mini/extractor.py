@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..bodies.sources import PoseChoice
 from ..bodies.transfer import BodyReading, Copy
 from ..exemplar import Exemplar, Overview, check_pair
 from ..faces.choice import choose, describe
@@ -68,26 +69,29 @@ class OperationExtractor:
     rformer: RFormer
 
     @torch.no_grad()
-    def extract(self, exemplar: Exemplar, *, face: str = "only") -> Extracted:
+    def extract(self, exemplar: Exemplar, *, face: str = "only", pose: PoseChoice | None = None) -> Extracted:
         """What was done between before and after.
 
         face: whose face, where the exemplar shows several (faces.choose); with "only" the one that changed is meant.
+        pose: where the joints of before come from (bodies/sources.py).
         Raises ValueError on pictures that cannot be a pair. A pair without change gives an identity operation.
         """
         before = exemplar.before
         overview = check_pair(before, exemplar.after)
         faces = self.sight.faces(before)
         person = _person(faces, overview, face)
-        operation, view = self._read(exemplar, overview, person)
+        operation, view, beside = self._read(exemplar, overview, person, pose or PoseChoice())
         height, width = before.shape[-2:]
         field = self.sight.view.motion_to_photo(operation.motion, view, height=height, width=width)
-        if operation.body is not None:
-            field = joined([field, self.sight.bodies.on_own_photo(operation.body, before, person)], field)
+        if beside is not None:
+            field = joined([field, beside], field)
         operation = replace(operation, largest_px=field.max_px, exemplars=(exemplar,))
         return Extracted(operation=operation, faces=tuple(faces), face=person, field=field)
 
-    def _read(self, exemplar: Exemplar, overview: Overview, person: Face) -> tuple[Operation, FaceView]:
-        """The operation on one person, and that face's view of before."""
+    def _read(
+        self, exemplar: Exemplar, overview: Overview, person: Face, pose: PoseChoice
+    ) -> tuple[Operation, FaceView, Field | None]:
+        """The operation on one person, that face's view of before, and what moved beside it."""
         before, after, canonical = exemplar.before, exemplar.after, self.sight.view
         overall = estimate_motion(source=overview.before, target=overview.after)
         _check_aligned(overall, person, overview.factor)
@@ -97,7 +101,7 @@ class OperationExtractor:
         source, target = (_at_factor(image[..., top:bottom, left:right], factor) for image in (before, after))
         close = view.cropped(left=left, top=top, factor=factor)
         displacement = estimate_motion(source=source, target=target).displacement
-        beside = self.sight.bodies.read(before, after, Copy(overall.displacement, overview.factor), person)
+        beside = self.sight.bodies.read(before, after, Copy(overall.displacement, overview.factor), person, pose)
         motion = canonical.motion_from_photo(displacement, close) * beside.face_share
         repainted = _repainted(warp(source, displacement), target, canonical, close)
         photo_face = PhotoFace(person.mesh, (before.shape[-2], before.shape[-1]))
@@ -113,7 +117,7 @@ class OperationExtractor:
             body=beside.body,
             thumbnails=_thumbnails([canonical.see(image, close, size=_THUMBNAIL_PX) for image in (source, target)]),
         )
-        return operation, view
+        return operation, view, beside.field
 
     def _tokens(self, before: Tensor, after: Tensor, motion: Tensor, shape: Tensor) -> Tensor:
         scaled, mae = FieldCodec().encode(motion, motion_scale(motion)), self.sight.mae

@@ -3,7 +3,7 @@
 tokens say what the operation means (R-Former); motion is its measured geometry in the canonical view, which makes
 weakening, strengthening and reversing exact; shape is the exemplar's face, against which the query's is compared, and
 atoms are what every named operation would have done to it (operations/bank.py).
-body is the part of the motion beside the face (bodies/motion_map.py).
+body is the part of the motion beside the face (bodies/motion.py).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..bodies.motion_map import BodyMotion
+from ..bodies.motion import BodyMotion
 from ..exemplar import Exemplar
 
 
@@ -42,4 +42,4 @@ class Operation:
     def is_identity(self) -> bool:
         """True when nothing moved between before and after: applying it changes nothing."""
         moved = (self.motion != 0).any()
-        return not bool(moved) and (self.body is None or not bool((self.body.motion != 0).any()))
+        return not bool(moved) and (self.body is None or not self.body.moves)

@@ -32,8 +32,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..bodies.bones import Skeleton
-from ..bodies.motion_map import CELLS_PER_UNIT, HEIGHT, WIDTH, BodyMotion
+from ..bodies.families import Fitted
+from ..bodies.motion import BodyMotion
+from ..bodies.part_map import MapPart, PartMap
 from ..exemplar import Exemplar
 from ..file_writing import replacing
 from ..operations.sliders import Amount, Sliders
@@ -45,7 +46,9 @@ FORMAT, VERSION = "mirrorppr-operation", "1"
 TYPES: dict[str, type] = {
     "extracted": Operation,
     "body": BodyMotion,
-    "skeleton": Skeleton,
+    "fitted": Fitted,
+    "part_map": PartMap,
+    "map_part": MapPart,
     "sliders": Sliders,
     "amount": Amount,
     "scaled": Scaled,
@@ -54,7 +57,7 @@ TYPES: dict[str, type] = {
     "blended": Blended,
     "limited": Limited,
 }
-INNER = ("body", "skeleton", "amount", "patch_order")  # parts of operations, and none by themselves
+INNER = ("body", "fitted", "part_map", "map_part", "amount", "patch_order")  # parts of operations, none by themselves
 PICTURES = ("none", "thumbnails", "exemplar")
 MAX_BYTES = 512 * 1024**2  # a few large exemplars; one operation alone takes 2 MB
 _MAX_NAME = 120
@@ -255,13 +258,6 @@ def _check_whole(operation: Any, types: dict[str, type]) -> None:
             fits = one.motion.shape == one.shape.shape == (1, 2, n, n) and one.tokens.ndim == 3
             if not fits or one.atoms.ndim != 5 or one.atoms.shape[2:] != (2, n, n) or len(one.atoms) != 1:
                 raise ValueError("its tensors do not fit together")
-            if one.body is not None and one.body.motion.shape != (
-                1,
-                2,
-                HEIGHT * CELLS_PER_UNIT,
-                WIDTH * CELLS_PER_UNIT,
-            ):
-                raise ValueError("its body motion has the size of another release")
 
 
 def _one_line(error: Exception) -> str:

@@ -16,12 +16,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..bodies.motion_map import person_frame
-from ..bodies.network import MEDIAPIPE_POSE
+from ..bodies.pose_network import MEDIAPIPE_POSE
+from ..bodies.sources import PoseChoice
 from ..faces.locator import Face
 from ..faces.view import FaceView
 from ..geometry.field import Field, joined
-from ..geometry.similarity import fit_similarity
 from ..geometry.unfold import unfold
 from ..networks.config import ModelConfig
 from ..networks.connector import Connector
@@ -60,6 +59,7 @@ class Person:
     field_dit: FieldDiT
     connector: Connector
     walk: Walk
+    pose: PoseChoice  # where the joints come from
     notes: list[str] = field(default_factory=list)
     softened: bool = False
 
@@ -71,7 +71,7 @@ class Person:
             return self._from_sliders(leaf, strength, face)
         parts = []
         if leaf.body is not None:
-            carried, notes = self.sight.bodies.carry(leaf.body, self.query, face, strength)
+            carried, notes = self.sight.bodies.carry(leaf.body, self.query, face, strength, self.pose)
             parts.append(carried)
             self.notes += notes
         if (leaf.motion != 0).any():
@@ -136,11 +136,8 @@ class Person:
     @cached_property
     def _pose(self) -> Tensor | None:
         """The joints among MediaPipe's, or None where the shoulders cannot be told."""
-        skeleton = self.sight.bodies.skeleton(self.query, self.face)
-        if skeleton is None or not skeleton.has_shoulders:
-            return None
-        frame = person_frame(fit_similarity(self.sight.locator.mean_face, self.face.landmarks))
-        return as_pose(frame.apply(skeleton.joints), skeleton.told, MEDIAPIPE_POSE)
+        body, _ = self.sight.bodies.body(self.query, self.face, self.pose, "the query")
+        return None if body.middle("shoulder") is None else as_pose(body.points, body.told, MEDIAPIPE_POSE)
 
     @property
     def _nothing(self) -> Field:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ..bodies.sources import PoseChoice
 from ..exemplar import Exemplar
 from .arithmetic import AnyOperation
 from .editor import FieldEditor, RetouchConfig, Retouched
@@ -47,8 +48,8 @@ class MirrorPPR:
         """The Mini weights that come with this package."""
         return cls.from_folder(bundled_set())
 
-    def extract(self, exemplar: Exemplar, *, face: str = "only") -> Operation:
-        return self.extractor.extract(exemplar, face=face).operation
+    def extract(self, exemplar: Exemplar, *, face: str = "only", pose: PoseChoice | None = None) -> Operation:
+        return self.extractor.extract(exemplar, face=face, pose=pose).operation
 
     def retouch(
         self,
@@ -57,6 +58,9 @@ class MirrorPPR:
         config: RetouchConfig | None = None,
         *,
         region: Tensor | None = None,
+        pose: PoseChoice | None = None,
         on_step: Callable[[int, Tensor], None] | None = None,
     ) -> Retouched:
-        return self.editor.retouch(query, operation, self.connector.connector, config, region=region, on_step=on_step)
+        return self.editor.retouch(
+            query, operation, self.connector.connector, config, region=region, pose=pose, on_step=on_step
+        )

@@ -3,6 +3,7 @@
     llw_table.py, llw.py            the paper's eight simulated operations; llw_exact.py and llw_official.py: two ways
                                     to compute them; llw_feather.py: how they fade
     professional_table.py           the professional operations; professional.py: their motion
+    body_forms.py                   the body operations in the forms measured on a commercial tool
     atoms.py, bank.py               what an exemplar is compared with: every named motion on one face
     sliders.py                      named operations by amount, as numbers and lines; on_body.py: those of the body
 

@@ -36,7 +36,7 @@ def test_a_little_overshoot_of_sharp_resizing_is_accepted():
         (photo()[0], r"query has shape \(3, 300, 260\): need one RGB or RGBA picture"),
         (photo(channels=1), "need one RGB or RGBA picture"),
         (photo().expand(2, -1, -1, -1), "need one RGB or RGBA picture"),
-        (photo(300, 255), "query is 255x300 pixels: the shorter side must be at least 256.*enlarge it first"),
+        (photo(300, 127), "query is 127x300 pixels: .*at least 256 and the shorter 128.*enlarge it first"),
         ((photo() * 255).int(), "torch.int32 pixels: pass float in .* or uint8"),
         (with_pixel(float("nan")), "NaN or infinite pixels.*Save and reload"),
         (with_pixel(float("inf")), "NaN or infinite pixels"),

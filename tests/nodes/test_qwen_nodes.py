@@ -289,8 +289,10 @@ def test_another_vae_is_refused(host):
 
 
 def test_pictures_that_cannot_be_used_are_refused(host):
-    host.upload_image("small.png", png(drawn(200, 300, seed=3)))
-    assert_refused(host, graph({QUERY: {"image": "small.png"}}), "query is 300x200 pixels: .*at least 256")
+    host.upload_image("small.png", png(drawn(120, 300, seed=3)))
+    assert_refused(
+        host, graph({QUERY: {"image": "small.png"}}), "query is 300x120 pixels: .*at least 256 and the shorter 128"
+    )
     nan = {"n20": node("MirrorPPRProbe_ImageWithNaN", image=[QUERY, 0])}
     assert_refused(host, graph({TELL: {"query": ["20", 0]}}, **nan), "query contains NaN")
     assert_refused(host, graph({AFTER: {"image": "query.png"}}), "before is 264x280 but after is 301x270")

@@ -1,4 +1,4 @@
-"""Body retouches: measured beside the face, carried bone by bone, adding up with the face's part.
+"""Body retouches from pixels to pixels: measured beside the face, carried by joints, adding up with the face's part.
 
 The network's joints are replaced by drawn ones, so what is held here is true of any weights.
 """
@@ -11,13 +11,9 @@ from torch import Tensor
 from torch.testing import assert_close
 from toys import SEEING, astronaut, hopper, push, randomise, retouched_mouth, save_set, seeded
 
-from mirrorppr_core.bodies.bones import Skeleton, facing, has_a_place, match
 from mirrorppr_core.bodies.joints import find_body, load_body_net, save_body_net, told_joints
-from mirrorppr_core.bodies.motion_map import HEIGHT, WIDTH, carry, motion_of_body
-from mirrorppr_core.bodies.network import BELOW_EYES, CROP_PX, HALF_SIDE, JOINTS, MIRROR_JOINTS, BodyNet
+from mirrorppr_core.bodies.network import BELOW_EYES, CROP_PX, HALF_SIDE, MIRROR_JOINTS, BodyNet
 from mirrorppr_core.exemplar import Exemplar
-from mirrorppr_core.geometry.displacement import jacobian_determinant, pixel_grid
-from mirrorppr_core.geometry.field import apply_field
 from mirrorppr_core.geometry.similarity import Similarity
 from mirrorppr_core.mini.editor import RetouchConfig
 from mirrorppr_core.mini.files import load_editor, load_part, save_part
@@ -26,125 +22,6 @@ from mirrorppr_core.mini.pipeline import MirrorPPR
 STANDING = torch.tensor(
     [[-2.5, 4.5], [2.5, 4.5], [-3.0, 9.0], [3.0, 9.0], [-3.2, 13.0], [3.2, 13.0], [-1.6, 12.0], [1.6, 12.0]]
 )
-SIZE = (560, 480)
-
-
-def person(joints: Tensor = STANDING, *, untold: tuple[str, ...] = ()) -> Skeleton:
-    told = torch.tensor([name not in untold for name in JOINTS])
-    return Skeleton(joints=joints, told=told, chin=torch.tensor([0.0, 1.5]))
-
-
-def frame(scale: float = 30.0, x: float = 240.0, y: float = 110.0) -> Similarity:
-    return Similarity(torch.tensor(scale), torch.tensor(0.0), torch.tensor([x, y]))
-
-
-def bump(place: tuple[float, float], *, where: Similarity, radius: float = 2.0, shift=(0.3, 0.1)) -> Tensor:
-    """Smooth motion (1, 2, *SIZE) px around a place in eye distances."""
-    away = (pixel_grid(*SIZE) - where.translation.view(1, 2, 1, 1)) / where.scale - torch.tensor(place).view(1, 2, 1, 1)
-    weight = (1 - away.square().sum(1, keepdim=True) / radius**2).clamp(min=0) ** 2
-    return weight * torch.tensor(shift).view(1, 2, 1, 1) * where.scale
-
-
-def read(motion: Tensor, skeleton: Skeleton, where: Similarity, others: float = 0.0):
-    return motion_of_body(motion, where, skeleton, torch.full((1, 1, HEIGHT * 8, WIDTH * 8), others))
-
-
-# bones
-
-
-def test_a_body_matches_itself():
-    places = torch.rand(50, 2, generator=seeded()) * torch.tensor([8.0, 14.0]) - torch.tensor([4.0, 1.0])
-    found = match(places, person(), person())
-    assert_close(found.places, places, atol=1e-4, rtol=0)
-    assert_close(found.turn, torch.eye(2).expand(50, 2, 2), atol=1e-5, rtol=0)
-
-
-def test_a_larger_body_is_the_same_body():
-    places = torch.tensor([[-2.5, 4.5], [-3.0, 7.0], [1.0, 8.0]])
-    found = match(1.5 * places, person(1.5 * STANDING), person())
-    assert_close(found.places, places, atol=0.05, rtol=0)
-    assert_close(found.turn[0], 1.5 * torch.eye(2), atol=0.05, rtol=0)
-
-
-def test_motion_turns_with_a_raised_arm():
-    raised = STANDING.clone()
-    raised[2], raised[4] = torch.tensor([-7.0, 4.5]), torch.tensor([-11.0, 4.5])
-    found = match(torch.tensor([[-5.0, 4.5]]), person(raised), person())
-    assert (found.places[0] - torch.tensor([-2.8, 6.9])).norm() < 0.3  # halfway down the hanging arm
-    across = found.turn[0] @ torch.tensor([1.0, 0.0])  # across that arm ...
-    assert abs(across[1]) > 0.95 and abs(across[0]) < 0.3  # ... is up and down across the raised one
-
-
-def test_a_person_from_behind_is_not_turned_upside_down():
-    behind = facing(person(STANDING[list(MIRROR_JOINTS)]))
-    assert_close(behind.joints, STANDING)
-
-
-def test_an_arm_that_the_query_does_not_show_gets_nothing_but_its_shoulder_does():
-    query = person(untold=("elbow_r", "wrist_r"))
-    forearm, shoulder, waist = has_a_place(torch.tensor([[-3.1, 11.0], [-2.5, 4.5], [0.0, 9.0]]), person(), query)
-    assert forearm < 0.1 and shoulder > 0.99 and waist > 0.9
-
-
-# the map
-
-
-def test_on_the_exemplar_itself_the_motion_comes_back():
-    motion = bump((-2.5, 4.5), where=frame())
-    carried = carry(read(motion, person(), frame()), person(), frame(), strength=1.0, size=SIZE)
-    assert (carried.field.dense() - motion).norm() < 0.05 * motion.norm()
-    assert not (carried.softened or carried.lost or carried.cut)
-
-
-@pytest.mark.parametrize("strength", [-1.0, 0.5])
-def test_strength_scales_and_reverses_exactly(strength):
-    body = read(bump((2.5, 4.5), where=frame()), person(), frame())
-    once, other = (carry(body, person(), frame(), strength=s, size=SIZE).field.dense() for s in (1.0, strength))
-    assert_close(other, strength * once, atol=1e-5, rtol=1e-5)
-
-
-def test_pixels_beside_the_motion_do_not_move_at_all():
-    carried = carry(
-        read(bump((2.5, 4.5), where=frame()), person(), frame()), person(), frame(), strength=1.0, size=SIZE
-    )
-    still = carried.field.dense().norm(dim=1)[0] == 0
-    assert still.float().mean() > 0.8
-    photo = torch.randint(0, 256, (1, 3, *SIZE), generator=seeded(), dtype=torch.uint8)
-    assert torch.equal(apply_field(photo, carried.field)[0][:, still], photo[0][:, still])
-
-
-def test_a_photo_twice_as_large_is_moved_twice_as_far():
-    body = read(bump((-2.5, 4.5), where=frame()), person(), frame())
-    small = carry(body, person(), frame(), strength=1.0, size=SIZE).field
-    large = carry(body, person(), frame(60, 480.5, 220.5), strength=1.0, size=(1120, 960)).field
-    assert large.max_px == pytest.approx(2 * small.max_px, rel=0.02)
-    assert_close(large.resized(*SIZE).dense(), small.dense(), atol=0.3, rtol=0)
-
-
-def test_what_others_carry_is_not_carried_twice():
-    motion = bump((-2.5, 4.5), where=frame())
-    whole, half = (read(motion, person(), frame(), others) for others in (0.0, 0.5))
-    assert_close(half.motion, 0.5 * whole.motion)
-
-
-def test_motion_that_would_fold_is_softened():
-    wild = read(bump((-2.5, 4.5), where=frame(), radius=1.0, shift=(0.9, 0.0)), person(), frame())
-    carried = carry(wild, person(), frame(), strength=2.0, size=SIZE)
-    assert carried.softened and float(jacobian_determinant(carried.field.displacement).amin()) > -0.5
-
-
-def test_a_body_cut_off_by_the_photo_is_reported():
-    body = read(bump((0.0, 11.0), where=frame(), radius=1.5), person(), frame())
-    carried = carry(body, person(), frame(), strength=1.0, size=(400, 480))  # ends 9.6 eye distances below the eyes
-    assert carried.cut and carried.field.max_px < 0.05 * float(bump((0.0, 11.0), where=frame()).amax())
-
-
-def test_motion_goes_on_beyond_the_exemplars_photo_and_fades():
-    shown = bump((0.0, 9.0), where=frame(), radius=3.0)[..., :380, :]  # cut at 9 below the eyes, in full motion
-    dense = carry(read(shown, person(), frame()), person(), frame(), strength=1.0, size=SIZE).field.dense()
-    column = dense[0, 0, :, 240]
-    assert column[385] > 0.5 * column[370] and (column[380 + 60 :] == 0).all()
-    assert column.diff().abs().amax() < 0.08 * column.amax()  # no seam
 
 
 # the network

@@ -149,6 +149,18 @@ def test_a_photo_that_fails_is_reported_and_does_not_stop_the_others(files, tmp_
     assert "error" not in report["queries"][-1]
 
 
+def test_joints_are_read_from_files_and_those_of_another_picture_are_reported(files, tmp_path, capsys):
+    joints = {"pose_keypoints_2d": [256.0, 130.0, 0.9, *[0.0] * 51]}  # the nose alone
+    (files / "pose.json").write_text(json.dumps({"canvas_width": 512, "canvas_height": 600, "people": [joints]}))
+    words = arguments(files, tmp_path / "one", "hopper.png")
+    status, report, _ = run(capsys, *words, "--pose-query", str(files / "pose.json"))
+    assert status == 0 and "error" not in report["queries"][0]
+    (files / "pose.json").write_text(json.dumps({"canvas_width": 600, "canvas_height": 300, "people": [joints]}))
+    words = arguments(files, tmp_path / "two", "hopper.png")
+    status, report, _ = run(capsys, *words, "--pose-query", str(files / "pose.json"))
+    assert status == 2 and "pose.json is of a 600x300 picture" in report["queries"][0]["error"]
+
+
 def refused(capsys, out: Path, *words: str) -> str:
     """The message of a run that does nothing: status 2, the same text on both streams, no file."""
     before = sorted(out.rglob("*")) if out.is_dir() else out.exists()

@@ -11,8 +11,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from mirrorppr_core.bodies.bones import Skeleton
-from mirrorppr_core.bodies.motion_map import CELLS_PER_UNIT, HEIGHT, WIDTH, BodyMotion
+from mirrorppr_core.bodies.families import Fitted
+from mirrorppr_core.bodies.motion import BodyMotion
+from mirrorppr_core.bodies.part_map import CHARTS, MapPart, PartMap
 from mirrorppr_core.exemplar import Exemplar
 from mirrorppr_core.mini.arithmetic import Blended, Limited, Scaled, Undone, combined
 from mirrorppr_core.mini.operation import Operation
@@ -28,8 +29,14 @@ def extracted(*, seed: int = 0, body: bool = False) -> Operation:
     def drawn(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator)
 
-    skeleton = Skeleton(joints=drawn(8, 2), told=torch.arange(8) < 6, chin=drawn(2))
-    motion = drawn(1, 2, HEIGHT * CELLS_PER_UNIT, WIDTH * CELLS_PER_UNIT)
+    trunk = MapPart("trunk", drawn(2, next(chart.num for chart in CHARTS if chart.part == "trunk")))
+    beside = BodyMotion(
+        measures=drawn(3).abs(),
+        fitted=(Fitted("waist", drawn(5), drawn(4)),),
+        part_map=PartMap((trunk,)),
+        still_face=True,
+        largest=0.1,
+    )
     picture = torch.randint(0, 256, (1, 3, 40, 30), dtype=torch.uint8, generator=generator)
     return Operation(
         tokens=drawn(1, 4, 8),
@@ -39,7 +46,7 @@ def extracted(*, seed: int = 0, body: bool = False) -> Operation:
         set_id="0123456789ab",
         largest_px=6.5,
         notes=("one note",),
-        body=BodyMotion(motion=motion, skeleton=skeleton) if body else None,
+        body=beside if body else None,
         exemplars=(Exemplar(picture, 255 - picture),),
         thumbnails=torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8, generator=generator),
     )

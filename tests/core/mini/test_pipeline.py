@@ -251,7 +251,11 @@ def with_nan(photo: Tensor) -> Tensor:
         (astronaut(), astronaut()[..., :500], "before is 512x512 but after is 500x512.*same photo at the same size"),
         (astronaut(), hopper()[..., :512, :], "do not look like the same photo"),
         (astronaut(), astronaut().flip(-1), "do not look like the same photo"),
-        (astronaut()[..., :200], astronaut()[..., :200], "exemplar before is 200x512.*at least 256"),
+        (
+            astronaut()[..., :120],
+            astronaut()[..., :120],
+            "exemplar before is 120x512.*at least 256 and the shorter 128",
+        ),
         (astronaut(), with_nan(astronaut()), "exemplar after contains NaN"),
     ],
 )

@@ -240,7 +240,7 @@ def test_another_aspect_ratio_is_refused_with_both_sizes(photo):
 @pytest.mark.parametrize("name", ["original", "edited"])
 def test_small_and_broken_pictures_are_refused_and_named(photo, name):
     good = {"original": photo, "edited": photo}
-    with pytest.raises(ValueError, match=f"{name} is 200x200 pixels: the shorter side must be at least 256"):
+    with pytest.raises(ValueError, match=f"{name} is 200x200 pixels: the longer side must be at least 256"):
         reproject(**good | {name: photo[..., :200, :200]})
     with pytest.raises(ValueError, match=f"{name} contains NaN"):
         reproject(**good | {name: photo * float("nan")})

@@ -1,5 +1,6 @@
 """A pack for tests only: nodes that bring the host into states that stock nodes do not."""
 
+import json
 import time
 
 import comfy.model_management
@@ -43,9 +44,25 @@ class WaitForInterruption(io.ComfyNode):
         return io.NodeOutput(image)
 
 
+class PoseOf(io.ComfyNode):
+    """A pose as detectors give it: a list with a dictionary, from its JSON."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="MirrorPPRProbe_Pose",
+            inputs=[io.String.Input("text")],
+            outputs=[io.Custom("POSE_KEYPOINT").Output()],
+        )
+
+    @classmethod
+    def execute(cls, text) -> io.NodeOutput:
+        return io.NodeOutput([json.loads(text)])
+
+
 class Probe(ComfyExtension):
     async def get_node_list(self):
-        return [ImageWithNaN, WaitForInterruption]
+        return [ImageWithNaN, WaitForInterruption, PoseOf]
 
 
 async def comfy_entrypoint() -> Probe:

@@ -1,0 +1,236 @@
+"""The body's part of a retouch: told in the exemplar's own parts, made anew on another person's.
+
+    exemplar: motion = confidence * bank + map of what that leaves        (fit.py, part_map.py)
+    query:    the same parameters in the query's frames, times the query's unit, added up -> Field
+
+What is stored are widths, amplitudes and coefficients in units of the person, no pixels. Everything is linear in the
+amplitudes, so half the strength is half the motion and the opposite strength the opposite motion, exactly.
+
+The bank is trusted where it explains the exemplar well; else the map takes over. What a confident bank leaves is the
+exemplar's own clothes and joint offsets: carrying that too makes results worse (measured).
+
+Shapes: N places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..geometry.displacement import length
+from ..geometry.field import Field
+from ..geometry.unfold import unfold
+from .families import Fitted, motion_of
+from .fit import explain
+from .frames import GROUPS, Body, Frame, facing, frames_of, group_of
+from .part_map import PartMap, map_of, motion_of_map
+from .unit import measures, shared_unit, unit_of
+
+CELLS_PER_UNIT = 16
+_TRUST_FROM, _TRUST_TO, _LEAST_BEST = 0.55, 0.70, 0.5  # explained share: confidence rises between; best single family
+_FROM_EYES = 5.0  # u in eye distances where no measure of the body is shared; small, because too small costs less
+_REACH = 1.2  # u around the parts: beyond, nothing is carried
+_MIN_STRIDE_PX, _STRIDES_PER_UNIT = 2.0, 32
+_STILL_PX = 0.02  # at strength 1, a motion below this is none: places far off keep their bits
+_MISSED = 0.2  # of the amplitudes: more that has no place on the query is worth a note
+
+
+@dataclass(frozen=True, kw_only=True)
+class BodyMotion:
+    """measures: (3,) of the exemplar, in its u, 0 where they cannot be told (unit.py).
+
+    fitted: families, amplitudes times the confidence.  part_map: the rest.  still_face: the exemplar's face did not
+    move, so the query's must not.  largest: of the motion, in u.
+    """
+
+    measures: Tensor
+    fitted: tuple[Fitted, ...]
+    part_map: PartMap
+    still_face: bool
+    largest: float
+
+    def __post_init__(self) -> None:
+        if self.measures.shape != (3,):
+            raise ValueError(f"a body has 3 measures, not {tuple(self.measures.shape)}")
+
+    @property
+    def moves(self) -> bool:
+        return bool(self.fitted) or bool(self.part_map.parts)
+
+    def groups(self) -> tuple[str, ...]:
+        """Which of frames.GROUPS it moves."""
+        found = {one.group() for one in self.fitted} | {group_of(one.part) for one in self.part_map.parts}
+        return tuple(group for group in GROUPS if group in found)
+
+    def limited(self, groups: Collection[str]) -> BodyMotion:
+        """Only what belongs to some of frames.GROUPS."""
+        unknown = sorted(set(groups) - set(GROUPS))
+        if unknown:
+            raise ValueError(f"there is no body part {unknown[0]!r}: use some of {', '.join(GROUPS)}")
+        kept = tuple(one for one in self.part_map.parts if group_of(one.part) in groups)
+        fitted = tuple(one for one in self.fitted if one.group() in groups)
+        return replace(self, fitted=fitted, part_map=PartMap(kept))
+
+
+def body_motion(
+    motion: Tensor, places: Tensor, body: Body, cell: float, *, still_face: bool
+) -> tuple[BodyMotion, float]:
+    """Tell a motion in the exemplar's parts.  motion, places: (N, 2) pixels.  cell: pixels between places.
+
+    Returns it and the share of the motion's energy that is told.
+    """
+    own = facing(body)
+    sizes = measures(own)
+    unit = unit_of(sizes) or _FROM_EYES * own.eye_distance
+    frames = frames_of(own, unit)
+    found = explain(motion, places, frames)
+    trust = min(1.0, max(0.0, (found.share - _TRUST_FROM) / (_TRUST_TO - _TRUST_FROM)))
+    trust = trust if found.best >= _LEAST_BEST else 0.0
+    fitted = tuple(replace(one, amplitudes=one.amplitudes * trust) for one in found.fitted) if trust > 0 else ()
+    rest = motion
+    for one in fitted:
+        rest = rest - motion_of(one, frames, places)
+    part_map = map_of(rest, places, frames, cell) if trust < 1 else PartMap()
+    told = motion - rest + motion_of_map(part_map, frames, places)
+    energy = float(motion.square().sum())
+    share = 1 - float((motion - told).square().sum()) / energy if energy > 0 else 1.0
+    largest = float(motion.norm(dim=1).amax()) / unit if len(motion) else 0.0
+    return BodyMotion(
+        measures=sizes.nan_to_num() / unit, fitted=fitted, part_map=part_map, still_face=still_face, largest=largest
+    ), share  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Carried:
+    """field: the query's motion.  softened: it had to be, so as not to fold.  missed: groups of parts that move on the
+    exemplar and cannot be told here.  beyond: groups whose motion lies mostly outside the photo."""
+
+    field: Field
+    softened: bool = False
+    missed: tuple[str, ...] = ()
+    beyond: tuple[str, ...] = ()
+
+
+# How far nothing may move at places (rows, columns, 2): (1, 1, rows, columns) in [0, 1].
+Still = Callable[[Tensor], Tensor]
+
+
+def carry(
+    motion: BodyMotion, body: Body, strength: float, size: tuple[int, int], still: Still | None = None
+) -> Carried:
+    """The motion on another person.  size: H, W of its photo.  still: where it must not move."""
+    own = facing(body)
+    unit = shared_unit(measures(own), motion.measures) or _FROM_EYES * own.eye_distance
+    frames = frames_of(own, unit)
+    missed, beyond = _missed(motion, frames), _beyond(motion, frames, size)
+
+    def moved_at(points: Tensor) -> Tensor:
+        """(rows, columns, 2) photo pixels -> (1, 2, rows, columns) pixels."""
+        places = points.flatten(0, 1)
+        moved = motion_of_map(motion.part_map, frames, places)
+        for one in motion.fitted:
+            moved = moved + motion_of(one, frames, places)
+        moved = moved.T.reshape(1, 2, *points.shape[:2])
+        moved = moved if still is None else moved * (1 - still(points))
+        return strength * torch.where(length(moved) > _STILL_PX, moved, torch.zeros_like(moved))
+
+    around = _box(frames, unit, size)
+    stride = max(_MIN_STRIDE_PX, unit / _STRIDES_PER_UNIT)
+    box = around and _moving_box(moved_at(_grid(around, 2 * stride)), around)
+    if box is None:
+        return Carried(Field.zero(*size), missed=missed, beyond=beyond)
+    points = _grid(box, stride)
+    left, top, right, bottom = box
+    step = torch.tensor([(right - left) / points.shape[1], (bottom - top) / points.shape[0]]).view(1, 2, 1, 1)
+    wanted = moved_at(points) / step
+    kept = unfold(wanted, torch.zeros_like(wanted))
+    dense = F.interpolate(kept * step, (bottom - top, right - left), mode="bicubic", align_corners=False)
+    field = Field(displacement=dense, left=left, top=top, height=size[0], width=size[1])
+    return Carried(field, not torch.equal(kept, wanted), missed, beyond)
+
+
+def _missed(motion: BodyMotion, frames: Mapping[str, Frame]) -> tuple[str, ...]:
+    """Groups that lose much because parts of them do not show."""
+    total: dict[str, float] = {}
+    lost: dict[str, float] = {}
+    for group, part, amount in _amounts(motion):
+        total[group] = total.get(group, 0.0) + amount
+        shown = frames[part].presence if part in frames else 0.0
+        lost[group] = lost.get(group, 0.0) + amount * (1 - shown)
+    whole = sum(total.values())
+    return tuple(
+        g for g in GROUPS if lost.get(g, 0.0) > _MISSED * total.get(g, 1.0) and total.get(g, 0.0) > _MISSED * whole
+    )
+
+
+def _beyond(motion: BodyMotion, frames: Mapping[str, Frame], size: tuple[int, int]) -> tuple[str, ...]:
+    """Groups of which more than half lies outside the photo."""
+    total: dict[str, float] = {}
+    outside: dict[str, float] = {}
+    low, high = torch.zeros(2), torch.tensor([size[1], size[0]])
+    for group, part, amount in _amounts(motion):
+        if part in frames:
+            middle = frames[part].ends().mean(0)
+            total[group] = total.get(group, 0.0) + amount
+            if not bool(((middle >= low) & (middle < high)).all()):
+                outside[group] = outside.get(group, 0.0) + amount
+    return tuple(g for g in GROUPS if outside.get(g, 0.0) > 0.5 * total.get(g, 1.0))
+
+
+def _amounts(motion: BodyMotion) -> list[tuple[str, str, float]]:
+    """Group, part and amplitude of everything that moves."""
+    rows = []
+    for one in motion.fitted:
+        for column, amplitude in zip(one.family.columns, one.amplitudes.abs().tolist(), strict=True):
+            rows.append((one.group(), column.part, amplitude))
+    for own in motion.part_map.parts:
+        rows.append((group_of(own.part), own.part, float(own.coefficients.norm())))
+    return rows
+
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom in photo pixels, the last two excluded
+
+
+def region_of(frames: Mapping[str, Frame], unit: float) -> tuple[Tensor, Tensor]:
+    """Corners (2,) of the box around all parts, with what may move beside them."""
+    ends = torch.cat([frame.ends() for frame in frames.values()])
+    return ends.amin(0) - _REACH * unit, ends.amax(0) + _REACH * unit
+
+
+def _box(frames: Mapping[str, Frame], unit: float, size: tuple[int, int]) -> Box | None:
+    if not frames:
+        return None
+    low, high = region_of(frames, unit)
+    left, top = (max(0, int(v)) for v in low.tolist())
+    right, bottom = min(size[1], int(high[0]) + 1), min(size[0], int(high[1]) + 1)
+    return (left, top, right, bottom) if right - left >= 2 and bottom - top >= 2 else None
+
+
+def _grid(box: Box, stride: float) -> Tensor:
+    """Photo positions about so many pixels apart, evenly over a box: (rows, columns, 2)."""
+    left, top, right, bottom = box
+    rows, columns = max(2, round((bottom - top) / stride)), max(2, round((right - left) / stride))
+    y = (torch.arange(rows) + 0.5) * (bottom - top) / rows - 0.5 + top
+    x = (torch.arange(columns) + 0.5) * (right - left) / columns - 0.5 + left
+    return torch.stack([x.expand(rows, -1), y[:, None].expand(-1, columns)], dim=-1)
+
+
+def _moving_box(motion: Tensor, box: Box) -> Box | None:
+    """The part of a box that moves, with a margin.  motion: (1, 2, rows, columns) on a grid over the box."""
+    moving = (motion != 0).any(1)[0]
+    if not moving.any():
+        return None
+    left, top, right, bottom = box
+    rows, columns = moving.shape
+    y, x = moving.any(1).nonzero()[:, 0], moving.any(0).nonzero()[:, 0]
+    down, across = (bottom - top) / rows, (right - left) / columns
+    return (
+        max(left, left + int((int(x[0]) - 2) * across)),
+        max(top, top + int((int(y[0]) - 2) * down)),
+        min(right, left + int((int(x[-1]) + 3) * across) + 1),
+        min(bottom, top + int((int(y[-1]) + 3) * down) + 1),
+    )
