@@ -24,7 +24,7 @@ from ..geometry.displacement import length, pixel_grid, smoothstep
 from ..geometry.field import Field
 from ..geometry.similarity import Similarity, fit_similarity
 from ..images import reduce
-from ..motion.estimate import estimate_motion
+from ..motion.explained import explained_motion
 from .bones import Skeleton
 from .joints import find_body
 from .motion_map import BodyMotion, Carried, carry, map_box, map_positions, motion_of_body, person_frame
@@ -186,7 +186,7 @@ def _closer(before: Tensor, after: Tensor, overall: Copy, frame: Similarity) -> 
     if factor >= overall.factor:
         return overall
     source, target = (_part(photo, box, factor) for photo in (before, after))
-    return Copy(estimate_motion(source=source, target=target).displacement, factor, box[0], box[1])
+    return Copy(explained_motion(source=source, target=target).motion.displacement, factor, box[0], box[1])
 
 
 def _part(photo: Tensor, box: Box, factor: int) -> Tensor:
