@@ -101,9 +101,9 @@ class OperationExtractor:
             set_id=self.set_id,
             notes=laid.notes + notes_on(found, overview, person.box),
             body=beside.body,
-            thumbnails=_thumbnails([
-                    canonical.see(image, close.view, size=_THUMBNAIL_PX) for image in (close.source, close.target)
-                ]),
+            thumbnails=_thumbnails(
+                [canonical.see(image, close.view, size=_THUMBNAIL_PX) for image in (close.source, close.target)]
+            ),
         )
         return operation, view
 
