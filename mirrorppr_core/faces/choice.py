@@ -36,7 +36,7 @@ def choose(faces: list[Face], choice: str, *, region: Tensor | None = None) -> l
         inside = inside or _mostly_on(faces, region)
         if not inside:
             raise ValueError(
-                f"the mask covers the centre of none of the {len(faces)} face(s) found, and does not lie on one: "
+                f"the mask covers none of the {len(faces)} face(s) found, neither the centre of one nor mostly one: "
                 f"{describe(faces)}. Repaint it."
             )
         faces = inside

@@ -2,7 +2,7 @@
 
 The locator looks at a photo as a whole and at tiles of half of it, so the smallest face it sees is a share of the
 picture. Larger photos are therefore also cut into tiles of a fixed number of pixels, from the photo's own scale up to
-where the locator begins. Where nobody stands upright, the photo is looked at turned. What is found is read at the
+where the locator begins. Where nobody clearly stands upright, the photo is looked at turned. What is found is read at the
 photo's own scale.
 """
 
@@ -36,8 +36,8 @@ def locate(locator: Locator, image: Tensor) -> list[Face]:
     copy = reduce(image, factor)
     faces = [_read_closely(locator, image, face, factor) for face in locator.find(copy)]
     faces = distinct_faces(faces + _in_tiles(locator, image, faces))
-    if not faces:
-        faces = [_read_closely(locator, image, face, factor) for face in _turned(locator, copy)]
+    if all(face.disagreement >= _STEADY for face in faces):  # nobody, or what an upside-down face looks like
+        faces = [_read_closely(locator, image, face, factor) for face in _turned(locator, copy)] or faces
     # The rare false face (a wheel, a buckle) is small and unsteady; a bystander's real face is steady.
     return [f for f in faces if f.size_px > _SMALL * faces[0].size_px or f.disagreement < _STEADY]
 

@@ -311,7 +311,7 @@ BAD_PICTURES = {
     "another_photo": (AFTER, ASTRONAUT[:, ::-1], "do not look like the same photo"),
     "small_exemplar": (BEFORE, ASTRONAUT[:200, :200], "exemplar before is 200x200 pixels: .* at least 256"),
     "small_query": (QUERY, HOPPER[:255], "query is 512x255 pixels: .* at least 256"),
-    "nobody": (QUERY, NOBODY, "no face found. Use an upright portrait"),
+    "nobody": (QUERY, NOBODY, "no face found. Use a portrait"),
     "two_people": (QUERY, TWO_PEOPLE, "2 faces found and no choice made: 1: x .*; 2: x .*Set face to"),
 }
 

@@ -60,7 +60,7 @@ def test_a_mask_that_lies_mostly_on_one_face_means_that_face(locator):
     assert choose(faces, "only", region=region) == faces
     region = torch.zeros(512, 512)
     region[400:500, 20:120] = 1
-    with pytest.raises(ValueError, match="covers the centre of none"):
+    with pytest.raises(ValueError, match="covers none of the 1 face"):
         choose(faces, "only", region=region)
 
 
