@@ -2,8 +2,8 @@
 
 The locator looks at a photo as a whole and at tiles of half of it, so the smallest face it sees is a share of the
 picture. Larger photos are therefore also cut into tiles of a fixed number of pixels, from the photo's own scale up to
-where the locator begins. Where nobody clearly stands upright, the photo is looked at turned. What is found is read at the
-photo's own scale.
+where the locator begins. Where nobody clearly stands upright, the photo is looked at turned. What is found is read at
+the photo's own scale.
 """
 
 from __future__ import annotations

@@ -61,7 +61,8 @@ def close_up(before: Tensor, after: Tensor, view: FaceView, canonical: Canonical
         view=close,
         motion=motion,
         explained=explained,
-        repainted=_repainted(warp(source, displacement), target, canonical, close),
+        # A clipping grade differs everywhere.
+        repainted=not explained.clipped and _repainted(warp(source, displacement), target, canonical, close),
         told_from_px=told,
     )
 

@@ -76,6 +76,8 @@ def notes_on(found: Found, overview: Overview, box: tuple[float, ...]) -> tuple[
     if softer:
         what = "softer" if softer > 0 else "sharper"
         notes.append(f"after is {what} than before (by about {abs(softer):.1f} px): fine motion may be read too small")
+    if found.close.explained.clipped or found.overall.clipped:
+        notes.append("after is graded until it clips to white or black: where it does, no motion can be read")
     return tuple(notes)
 
 

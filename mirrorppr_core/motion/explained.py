@@ -27,6 +27,7 @@ from ..geometry.displacement import invert, pixel_grid, warp
 from .estimate import MeasuredMotion, MotionConfig, blur, estimate_motion
 from .residual import ColourMatch, beyond_reach, match_colours
 from .sharpness import matched_sharpness
+from .tone import toned_alike
 
 # Strong local edits need a plate that bends, and more steps to get there; it costs twice as much.
 _SOFT = MotionConfig(iterations=(8, 8, 8, 8, 6, 4), bending=0.003)
@@ -40,21 +41,25 @@ _INVERSE_STEP = 4  # the way back is computed on every fourth pixel of the halve
 @dataclass(frozen=True, kw_only=True)
 class Explained:
     """motion: of the pixels that moved.  painted: (1, 1, H, W) bool, where pixels are new.  unsure: the same, where
-    what is seen is explained by no motion though its colours are there.  softer_px: see sharpness.py."""
+    what is seen is explained by no motion though its colours are there.  softer_px: see sharpness.py.
+    clipped: see tone.py."""
 
     motion: MeasuredMotion
     painted: Tensor
     unsure: Tensor
     softer_px: float
+    clipped: bool
 
 
 @torch.no_grad()
 def explained_motion(
     *, source: Tensor, target: Tensor, config: MotionConfig | None = None, first: MeasuredMotion | None = None
 ) -> Explained:
-    """source, target: (1, 3, H, W) in [0, 1], one size, lying on each other.  first: their motion, if it is known."""
+    """source, target: (1, 3, H, W) in [0, 1], one size, lying on each other.  first: their motion in the same
+    tones, if it is known."""
+    source, clipped = toned_alike(source, target)
     source, target, softer_px = matched_sharpness(source, target)
-    motion = first if first is not None and softer_px == 0 else None
+    motion = first if softer_px == 0 else None
     motion = motion or estimate_motion(source=source, target=target, config=config)
     left = _Left.by(motion, source, target)
     painted = unsure = torch.zeros_like(left.unexplained)
@@ -68,7 +73,7 @@ def explained_motion(
             painted, unsure = painted | left.painted(), _grown(left.unexplained, _MARGIN_PX)
             motion = _measured_without(painted | unsure, source, target, left.colours)
     masks = [_at_full_size(mask, source) for mask in (painted, unsure)]
-    return Explained(motion=motion, painted=masks[0], unsure=masks[1], softer_px=softer_px)
+    return Explained(motion=motion, painted=masks[0], unsure=masks[1], softer_px=softer_px, clipped=clipped)
 
 
 @dataclass(frozen=True, kw_only=True)

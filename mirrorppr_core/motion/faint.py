@@ -13,6 +13,7 @@ from torch import Tensor
 from .clean import GATE_FROM
 from .estimate import MeasuredMotion, MotionConfig, estimate_motion
 from .sharpness import matched_sharpness
+from .tone import toned_alike
 
 MAX_SIDE = 2048  # of a picture that is looked at again
 _FAINT_PX = 1.0
@@ -27,7 +28,7 @@ def is_faint(motion: MeasuredMotion) -> bool:
 @torch.no_grad()
 def faint_motion(*, source: Tensor, target: Tensor, trust: Tensor) -> MeasuredMotion:
     """source, target: (1, 3, H, W) in [0, 1] at full resolution.  trust: (1, 1, H, W), 0 where something is painted."""
-    source, target, _ = matched_sharpness(source, target)
+    source, target, _ = matched_sharpness(toned_alike(source, target)[0], target)
     return estimate_motion(source=source, target=target, config=_FAINT, trust=trust)
 
 

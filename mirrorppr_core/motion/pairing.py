@@ -20,6 +20,7 @@ from ..images import as_float, check_not_plain, check_photo
 from .alignment import edited_positions, find_alignment
 from .clean import affine_motion, resize_affine
 from .estimate import MeasuredMotion, estimate_motion
+from .tone import toned_alike
 
 _SAME_ASPECT = 0.01
 _MAX_ASPECT = 1.2  # times; beyond it is no crop by a few per cent
@@ -47,13 +48,13 @@ def laid_together(before: Tensor, after: Tensor) -> Laid:
     _check_contents(before, after)
     placed, notes = _brought_to_size(before, after)
     overview = overview_of(before, placed)
-    motion = estimate_motion(source=overview.before, target=overview.after)
+    motion = _motion_of(overview)
     if not _out_of_place(motion):
         return Laid(after=placed, overview=overview, motion=motion, notes=notes)
 
     total, given = None, placed
     for _ in range(_ROUNDS):
-        found = find_alignment(overview.before, overview.after)
+        found = find_alignment(toned_alike(overview.before, overview.after)[0], overview.after)
         if found is None:
             break
         small, size = overview.before.shape[-2:], before.shape[-2:]
@@ -63,7 +64,7 @@ def laid_together(before: Tensor, after: Tensor) -> Laid:
         overview = overview_of(before, placed)
     if total is not None:
         far = float(length(affine_motion(total, _corners(before))).amax())
-        motion = estimate_motion(source=overview.before, target=overview.after)
+        motion = _motion_of(overview)
         notes = (*notes, f"after as a whole was shifted, zoomed or turned by up to {far:.1f} px: taken out")
     return Laid(after=placed, overview=overview, motion=motion, notes=notes)
 
@@ -143,7 +144,7 @@ def _brought_to_size(before: Tensor, after: Tensor) -> tuple[Tensor, tuple[str, 
 
 def _alike_when_laid(before: Tensor, after: Tensor) -> float:
     overview = overview_of(before, after)
-    found = find_alignment(overview.before, overview.after)
+    found = find_alignment(toned_alike(overview.before, overview.after)[0], overview.after)
     laid = overview.after if found is None else _laid_back(overview.after, found, on=overview.before)
     return same_photo(overview.before, laid)
 
@@ -166,6 +167,10 @@ def _centred(photo: Tensor, *, on: Tensor) -> Tensor:
     part = as_float(photo[:, :3, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left])
     result[..., rows, columns] = part
     return result
+
+
+def _motion_of(overview: Overview) -> MeasuredMotion:
+    return estimate_motion(source=toned_alike(overview.before, overview.after)[0], target=overview.after)
 
 
 def _out_of_place(motion: MeasuredMotion) -> bool:

@@ -51,10 +51,15 @@ def test_an_after_of_another_size_or_cropped_is_brought_back(model):
     in_place = model.extract(Exemplar(floats(astronaut()), floats(retouched_mouth(astronaut()))))
     after = floats(retouched_mouth(astronaut()))
     smaller = F.interpolate(after, scale_factor=0.8, mode="bicubic", antialias=True).clamp(0, 1)
-    for version, said in ((smaller, "brought to the same size"), (after[..., 16:, :-14], "taken for a crop")):
+    for version, said in ((smaller, "brought to the same size"), (after[..., 16:, :-40], "taken for a crop")):
         operation = model.extract(Exemplar(floats(astronaut()), version))
         assert any(said in note for note in operation.notes)
         assert length(operation.motion - in_place.motion).mean() < 0.15 * length(in_place.motion).mean()
+
+
+def test_an_after_brightened_until_it_clips_moves_nothing_and_is_named(model):
+    operation = model.extract(Exemplar(floats(astronaut()), (floats(astronaut()) * 1.5).clamp(0, 1)))
+    assert operation.is_identity and any("clips to white" in note for note in operation.notes)
 
 
 def test_a_strap_taken_off_the_clothes_is_no_motion_and_leaves_the_face_alone(model):
