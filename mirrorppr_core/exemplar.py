@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .images import check_photo, reduce
 
-_SAME_PHOTO = 0.5  # correlation of fine detail; retouched copies measure 0.7 to 1, other photos below 0.2
+SAME_PHOTO = 0.5  # correlation of fine detail; retouched copies measure 0.7 to 1, other photos below 0.2
 _CHECK_SIDE = 512
 
 
@@ -40,15 +40,20 @@ def check_pair(before: Tensor, after: Tensor) -> Overview:
             f"exemplar before is {w}x{h} but after is {aw}x{ah}: both must be the same photo at the same size. "
             "Export the retouched photo at the original's size, uncropped."
         )
-    factor = -(-max(before.shape[-2:]) // _CHECK_SIDE)
-    overview = Overview(reduce(before, factor), reduce(after, factor), factor)
+    overview = overview_of(before, after)
     likeness = same_photo(overview.before, overview.after)
-    if likeness < _SAME_PHOTO:
+    if likeness < SAME_PHOTO:
         raise ValueError(
             f"exemplar before and after do not look like the same photo (detail correlation {likeness:.2f}, a "
             "retouched copy has 0.7 or more). Use one photo and its retouched copy, not two photos of a person."
         )
     return overview
+
+
+def overview_of(before: Tensor, after: Tensor) -> Overview:
+    """before, after: (1, C, H, W) of one size."""
+    factor = -(-max(before.shape[-2:]) // _CHECK_SIDE)
+    return Overview(reduce(before, factor), reduce(after, factor), factor)
 
 
 def same_photo(before: Tensor, after: Tensor) -> float:

@@ -16,6 +16,7 @@ MIN_SIDE = 256  # of the longer side
 MIN_NARROW = 128  # of the shorter: a tall cut-out of one person is a photo too; its face must still be found
 LUMA = (0.299, 0.587, 0.114)  # Rec. 601: what JPEG and Pillow call grey
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_PLAIN = 2 / 255
 _STRIP_ROWS = 512  # rows turned into floats at a time
 
 
@@ -46,6 +47,13 @@ def check_photo(image: Tensor, name: str) -> None:
             f"{name} has values from {low:.3g} to {high:.3g}: pixels must lie in [0, 1]. "
             "Divide 8-bit values by 255, and tone-map HDR pictures first."
         )
+
+
+def check_not_plain(image: Tensor, name: str) -> None:
+    """Raise ValueError on a picture of one colour, all black for example."""
+    low, high = as_float(image[:, :3, ::8, ::8]).aminmax()
+    if float(high - low) < _PLAIN:
+        raise ValueError(f"{name} is one plain colour all over: choose the photo itself")
 
 
 def reduce(image: Tensor, factor: int) -> Tensor:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
-from ..mirrorppr_core.faces.choice import choose, describe, locate
+from ..mirrorppr_core.faces.choice import choose, describe
 from ..mirrorppr_core.faces.locator import Face
+from ..mirrorppr_core.faces.search import locate
 from ..mirrorppr_core.images import check_photo
 from .picture import draw_faces
 from .sockets import CATEGORY, FACE_NUMBERS, ExtractorSocket, found_by, one_photo, pictures_to_image

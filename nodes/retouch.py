@@ -186,6 +186,7 @@ def _notes(results: list[Retouched]) -> str:
     lines = []
     for number, result in enumerate(results, start=1):
         name = f"picture {number}: " if len(results) > 1 else ""
-        lines.append(f"{name}{len(result.faces)} face(s) chosen, largest motion {result.field.max_px:.1f} px")
+        chosen = f"{len(result.faces)} of {result.num_found} face(s) chosen"
+        lines.append(f"{name}{chosen}, largest motion {result.field.max_px:.1f} px")
         lines += [f"{name}{note}" for note in result.notes]
     return "\n".join(lines)

@@ -98,6 +98,7 @@ def described(result: Retouched, photo: Photo, seconds: float, operation_notes: 
     return {
         "seconds": round(seconds, 3),
         "faces": len(result.faces),
+        "faces_found": result.num_found,
         "largest_displacement_px": round(result.field.max_px, 3),
         "relative_motion": round(result.field.max_px / size, 5) if size else 0.0,
         "changed_share": round(float(changed), 6),

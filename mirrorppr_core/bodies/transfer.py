@@ -25,7 +25,7 @@ from ..geometry.displacement import length, pixel_grid, sample, smoothstep
 from ..geometry.field import Field
 from ..geometry.similarity import Similarity, fit_similarity
 from ..images import reduce
-from ..motion.estimate import estimate_motion
+from ..motion.explained import explained_motion
 from .frames import Body, facing, frames_of
 from .motion import CELLS_PER_UNIT, BodyMotion, Still, body_motion, carry, region_of
 from .network import BodyNet
@@ -251,4 +251,4 @@ def _closer(before: Tensor, after: Tensor, overall: Copy, corners: tuple[Tensor,
     if factor >= overall.factor:
         return overall
     source, target = (reduce(photo[..., top:bottom, left:right], factor) for photo in (before, after))
-    return Copy(estimate_motion(source=source, target=target).displacement, factor, left, top)
+    return Copy(explained_motion(source=source, target=target).motion.displacement, factor, left, top)

@@ -115,6 +115,8 @@ def _one(
         "seconds": round(time.perf_counter() - began, 3),
         "largest_displacement_px": round(result.field.max_px, 3),
         "changed_share": round(float(changed), 6),
+        "faces_found": result.num_found,
+        "faces_retouched": len(result.faces),
         "unchanged": operation.is_identity,
         "notes": list(result.notes),
     }

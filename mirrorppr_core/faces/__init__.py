@@ -2,6 +2,7 @@
 
     landmarks.py     the 130 points and the 478-point mesh
     networks.py      finder and landmark networks; locator.py: photo -> faces
+    search.py        all faces of a photo of any size, small and turned ones too
     choice.py        which of several faces is meant
     parts.py         eyes, brows, nose, mouth, contour, hair, body as weights on the photo
     view.py          the canonical face view: motion between photo and view

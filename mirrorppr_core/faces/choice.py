@@ -6,29 +6,13 @@ meant, that is an error that lists them, never a guess.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import torch
 from torch import Tensor
 
-from ..images import as_float, reduce
-from .locator import Face, Locator
+from .locator import Face
+from .search import SMALLEST_FACE_PX
 
-_LOCATE_SIDE = 2048  # larger photos are searched on a reduced copy
-_SHARP_FACE_PX = 160  # a face at least this large in the copy loses nothing by the reduction
-_SMALL, _STEADY = 0.4, 3.5  # of the largest face's size; per cent (locator.Face.disagreement)
+_MEANT = 0.5  # of a mask: covering that much of it by one face means that face
 FACE_CHOICES = ("only", "largest", "all")
-
-
-def locate(locator: Locator, image: Tensor) -> list[Face]:
-    """All faces of a photo (1, C, H, W) of any size, largest first, in photo pixels."""
-    factor = -(-max(image.shape[-2:]) // _LOCATE_SIDE)
-    faces = locator.find(reduce(image, factor))
-    # The rare false face (a wheel, a buckle) is small and unsteady; a bystander's real face is steady.
-    faces = [f for f in faces if f.size_px > _SMALL * faces[0].size_px or f.disagreement < _STEADY]
-    if factor == 1:
-        return faces
-    return [_sharpened(locator, image, _moved(face, scale=factor, shift=(factor - 1) / 2)) for face in faces]
 
 
 def check_choice(choice: str) -> None:
@@ -40,17 +24,21 @@ def check_choice(choice: str) -> None:
 def choose(faces: list[Face], choice: str, *, region: Tensor | None = None) -> list[Face]:
     """The faces that are meant. choice: "only", "largest", "all" or a number, counted from the left, first is 1.
 
-    region: (H, W) mask; faces whose centre lies outside it are not considered.
+    region: (H, W) mask; only faces whose centre it covers are considered, or that on which most of it lies.
     """
     if not faces:
         raise ValueError(
-            "no face found. Use an upright portrait in which the face is at least about 60 pixels wide and not in full "
-            "profile; if it is small, crop closer."
+            f"no face found. Use a portrait in which the face is at least about {SMALLEST_FACE_PX} pixels wide and not "
+            "in full profile; if it is small, crop closer."
         )
     if region is not None:
         inside = [f for f in faces if _centre_inside(f, region)]
+        inside = inside or _mostly_on(faces, region)
         if not inside:
-            raise ValueError(f"the mask covers none of the {len(faces)} face(s) found: {describe(faces)}. Repaint it.")
+            raise ValueError(
+                f"the mask covers none of the {len(faces)} face(s) found, neither the centre of one nor mostly one: "
+                f"{describe(faces)}. Repaint it."
+            )
         faces = inside
     if choice == "all":
         return faces
@@ -78,27 +66,16 @@ def describe(faces: list[Face]) -> str:
                      for n, f in enumerate(ordered, start=1))  # fmt: skip
 
 
-def _moved(face: Face, *, scale: float, shift: float | Tensor) -> Face:
-    landmarks, mesh = face.landmarks * scale + shift, face.mesh * scale + shift
-    box = (*landmarks.amin(dim=0).tolist(), *landmarks.amax(dim=0).tolist())
-    return replace(face, landmarks=landmarks, mesh=mesh, box=box)
-
-
-def _sharpened(locator: Locator, image: Tensor, face: Face) -> Face:
-    """The face read again from native pixels, where the reduced copy was too coarse for it."""
-    factor = -(-max(image.shape[-2:]) // _LOCATE_SIDE)
-    if face.size_px / factor >= _SHARP_FACE_PX:
-        return face
-    height, width = image.shape[-2:]
-    x0, y0, x1, y1 = face.box
-    margin = 0.8 * face.size_px
-    left, right = max(0, int(x0 - margin)), min(width, int(x1 + margin))
-    top, bottom = max(0, int(y0 - margin)), min(height, int(y1 + margin))
-    again = locator.find(as_float(image[:, :3, top:bottom, left:right]))
-    corner = torch.tensor([left, top], dtype=torch.float32)
-    near = [_moved(f, scale=1.0, shift=corner) for f in again]
-    near = [f for f in near if abs(f.box[0] - x0) + abs(f.box[1] - y0) < 0.5 * face.size_px]
-    return near[0] if near else face
+def _mostly_on(faces: list[Face], region: Tensor) -> list[Face]:
+    """The face on whose box most of the mask lies, if there is one: a mask of one eye means its face."""
+    painted = region > 0.5
+    total = int(painted.sum())
+    shares = []
+    for face in faces:
+        left, top, right, bottom = (max(0, int(v)) for v in face.box)
+        shares.append(int(painted[top : bottom + 1, left : right + 1].sum()) / max(1, total))
+    best = max(range(len(faces)), key=shares.__getitem__)
+    return [faces[best]] if shares[best] > _MEANT else []
 
 
 def _centre_inside(face: Face, region: Tensor) -> bool:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -112,26 +112,31 @@ class Locator(nn.Module):
         write_tensors(path, weights, {**metadata, **notes})
 
     @torch.no_grad()
-    def find(self, image: Tensor) -> list[Face]:
-        """All faces of one photo, largest first.  image: (1, 3, H, W) in [0, 1], any size."""
+    def find(self, image: Tensor, *, turn: float = 0.0) -> list[Face]:
+        """All faces of one photo, largest first.  image: (1, 3, H, W) in [0, 1], any size.
+
+        turn: radians by which it is looked at, for faces that do not stand upright.
+        """
         if image.ndim != 4 or image.shape[0] != 1 or image.shape[1] != 3:
             raise ValueError(f"find() got {tuple(image.shape)}: pass one RGB picture at a time, (1, 3, H, W)")
         if not image.sum().isfinite():  # a single pass; 24 megapixels are checked in 20 ms
             raise ValueError("the picture holds NaN or infinite pixels: repair it before looking for faces")
         image = image.float()
-        faces = []
-        for candidate in self.candidates(image):
-            landmarks, disagreement = self.read(image, candidate.box)
-            if disagreement <= self.config.max_disagreement:
-                faces.append(self._face(landmarks, candidate.score, disagreement))
-        faces.sort(key=lambda face: face.disagreement)
-        distinct: list[Face] = []
-        for face in faces:
-            if all(_overlap(face.box, other.box) < 0.3 for other in distinct):
-                distinct.append(face)
-        return sorted(distinct, key=lambda face: -face.size_px)
+        faces = [self.face_at(image, candidate) for candidate in self.candidates(image, turn=turn)]
+        return distinct_faces([face for face in faces if face is not None])
 
-    def candidates(self, image: Tensor) -> list[Candidate]:
+    def face_at(self, image: Tensor, candidate: Candidate) -> Face | None:
+        """The face, or None where several looks disagree."""
+        landmarks, disagreement = self.read(image, candidate.box)
+        if disagreement > self.config.max_disagreement:
+            return None
+        return self._face(landmarks, candidate.score, disagreement)
+
+    def box_of(self, face: Face) -> Similarity:
+        """The upright box that `read` begins with."""
+        return face_box(face.landmarks, self.mean_face)
+
+    def candidates(self, image: Tensor, *, turn: float = 0.0) -> list[Candidate]:
         """Where the finder sees faces, best first.
 
         It looks at the whole photo and at overlapping tiles of half its size, for the small faces; then once more
@@ -142,16 +147,22 @@ class Locator(nn.Module):
         overview = F.avg_pool2d(image, step, ceil_mode=True) if step > 1 else image
         to_photo = Similarity(image.new_tensor(step), image.new_zeros(()), image.new_tensor([(step - 1) / 2] * 2))
 
-        first = [found for seen in self._seen(overview, _views(overview, config.finder_px)) for found in seen]
-        closer = [widened(found.box, 2.6) for found in _distinct(first)[: config.max_candidates]]
-        again = []
-        for view, seen in zip(closer, self._seen(overview, closer), strict=True):
-            central = [c for c in seen if (c.box.translation - view.translation).norm() < 0.35 * view.scale]
-            again += sorted(central, key=lambda found: -found.score)[:1]
-        found = [Candidate(candidate.score, to_photo.after(candidate.box)) for candidate in _distinct(again)]
+        views = [replace(view, rotation=view.rotation + turn) for view in _views(overview, config.finder_px)]
+        first = [found for seen in self.seen(overview, views) for found in seen]
+        again = self.seen_again(overview, distinct_candidates(first)[: config.max_candidates])
+        found = [Candidate(candidate.score, to_photo.after(candidate.box)) for candidate in distinct_candidates(again)]
         return [candidate for candidate in found if 2 * candidate.box.scale >= config.min_face_px]
 
-    def _seen(self, image: Tensor, views: list[Similarity]) -> list[list[Candidate]]:
+    def seen_again(self, image: Tensor, candidates: list[Candidate]) -> list[Candidate]:
+        """Those that the finder also sees upright, in the middle and at one size."""
+        closer = [widened(found.box, 2.6) for found in candidates]
+        again = []
+        for view, seen in zip(closer, self.seen(image, closer), strict=True):
+            central = [c for c in seen if (c.box.translation - view.translation).norm() < 0.35 * view.scale]
+            again += sorted(central, key=lambda found: -found.score)[:1]
+        return again
+
+    def seen(self, image: Tensor, views: list[Similarity]) -> list[list[Candidate]]:
         """Local maxima of the finder's score, view by view, as boxes in the image."""
         if not views:
             return []
@@ -229,7 +240,7 @@ def _centres(length: int, size: float) -> list[float]:
     return [size / 2 + (length - size) * k / (count - 1) for k in range(count)]
 
 
-def _distinct(candidates: list[Candidate]) -> list[Candidate]:
+def distinct_candidates(candidates: list[Candidate]) -> list[Candidate]:
     """Best first, without those that sit on a better one of about their size or larger."""
     kept: list[Candidate] = []
     for found in sorted(candidates, key=lambda candidate: -candidate.score):
@@ -240,6 +251,15 @@ def _distinct(candidates: list[Candidate]) -> list[Candidate]:
         if not any(near):
             kept.append(found)
     return kept
+
+
+def distinct_faces(faces: list[Face]) -> list[Face]:
+    """Largest first; of several readings of one face the steadiest."""
+    distinct: list[Face] = []
+    for face in sorted(faces, key=lambda face: face.disagreement):
+        if all(_overlap(face.box, other.box) < 0.3 for other in distinct):
+            distinct.append(face)
+    return sorted(distinct, key=lambda face: -face.size_px)
 
 
 def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:

@@ -1,7 +1,8 @@
 """Our small engine: a pair to an operation, an operation and a photo to a field; the files of its sets.
 
 pipeline.py      what a caller sees
-extractor.py     exemplar -> operation;  operation.py: what one holds
+extractor.py     exemplar -> operation; close_up.py: its face; findings.py: what to know about it
+operation.py     what one holds
 editor.py        operation + photo -> field -> photo;  person.py: one operation on one face
 arithmetic.py    operations made of operations: scaled, undone, combined, blended, limited
 explain.py       which named operations an operation looks like

@@ -24,9 +24,10 @@ from torch import Tensor
 from ..bodies.sources import AUTO, PoseChoice
 from ..faces.choice import check_choice, choose
 from ..faces.locator import Face
+from ..faces.search import search_notes
 from ..geometry.displacement import jacobian_determinant
 from ..geometry.field import Field, apply_field, joined
-from ..images import check_photo
+from ..images import check_not_plain, check_photo
 from ..networks.config import ModelConfig
 from ..networks.connector import Connector
 from ..operations.atoms import atoms_of
@@ -65,12 +66,14 @@ class RetouchConfig:
 
 @dataclass(frozen=True)
 class Retouched:
-    """image: like the query.  field: its motion, at full resolution.  faces: those retouched.  notes: for the user."""
+    """image: like the query.  field: its motion, at full resolution.  faces: those retouched.  notes: for the user.
+    num_found: faces in the photo, retouched or not."""
 
     image: Tensor
     field: Field
     faces: tuple[Face, ...]
     notes: tuple[str, ...]
+    num_found: int
 
 
 @dataclass(frozen=True)
@@ -102,12 +105,14 @@ class FieldEditor:
         """
         config = config or RetouchConfig()
         check_photo(query, "query")
+        check_not_plain(query, "query")
         self._check(operation)
         height, width = query.shape[-2:]
         if region is not None and region.shape != query.shape[-2:]:
             (rh, rw), fix = region.shape[-2:], "paint or resize the mask at the query's size"
             raise ValueError(f"the mask is {rw}x{rh} but the query is {width}x{height}: {fix}")
-        faces = choose(self.sight.faces(query), config.face, region=region)
+        found = self.sight.faces(query)
+        faces = choose(found, config.face, region=region)
         walk = Walk(num_steps=config.num_steps, seed=config.seed, refine=config.refine, on_step=on_step)
         people = [self._person(query, face, connector, walk, pose or AUTO) for face in faces]
         nothing, remarks = Field.zero(height, width), []
@@ -123,7 +128,11 @@ class FieldEditor:
             image=apply_field(query, field),
             field=field,
             faces=tuple(faces),
-            notes=operation.notes + tuple(dict.fromkeys(remarks)) + _fold_notes(field, softened=softened),
+            notes=operation.notes
+            + tuple(dict.fromkeys(remarks))
+            + _fold_notes(field, softened=softened)
+            + search_notes(height, width),
+            num_found=len(found),
         )
 
     def _check(self, operation: AnyOperation) -> None:

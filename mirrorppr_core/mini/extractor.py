@@ -14,35 +14,28 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..bodies.sources import PoseChoice
-from ..bodies.transfer import BodyReading, Copy
-from ..exemplar import Exemplar, Overview, check_pair
+from ..bodies.transfer import Copy
+from ..exemplar import Exemplar, Overview
 from ..faces.choice import choose, describe
 from ..faces.locator import Face
-from ..faces.view import CanonicalView, FaceView
-from ..geometry.crop import Box, pixel_box
-from ..geometry.displacement import length, warp
+from ..faces.view import FaceView
 from ..geometry.field import Field, joined
-from ..images import as_float, reduce
-from ..motion.estimate import MeasuredMotion, estimate_motion
+from ..motion.explained import explained_motion
+from ..motion.pairing import Laid, laid_together, refuse_strangers
 from ..networks.config import ModelConfig
 from ..networks.rformer import RFormer
 from ..operations.atoms import atoms_of
 from ..operations.bank import PhotoFace, bank_motions
+from .close_up import close_up
 from .codec import FieldCodec, motion_scale
+from .findings import Found, check_aligned, notes_on
 from .operation import Operation
 from .sight import Sight
 
-# Motion is measured on a crop brought near this resolution. Finer is lost on the view; on coarser crops the estimator's
-# grid skips over eyes and lips (on a 92 px face: relative error 0.65 as is, 0.11 on the crop enlarged 3 times).
-_MEASURE_PX_PER_CELL = 8.0
 _THUMBNAIL_PX = 128
-_VISIBLE = 6 / 255  # a change of colour that counts
-_MISALIGNED_PX = 1.3  # median motion around the face in the overview; aligned pairs stay below 0.3, however edited
-_REPAINTED = 0.2  # mean difference over about a cell that a warp leaves; blur and sharpening stay below 0.16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +70,11 @@ class OperationExtractor:
         Raises ValueError on pictures that cannot be a pair. A pair without change gives an identity operation.
         """
         before = exemplar.before
-        overview = check_pair(before, exemplar.after)
+        laid = laid_together(before, exemplar.after)
         faces = self.sight.faces(before)
-        person = _person(faces, overview, face)
-        operation, view, beside = self._read(exemplar, overview, person, pose or PoseChoice())
+        laid = replace(laid, notes=laid.notes + refuse_strangers(laid, [found.box for found in faces]))
+        person = _person(faces, laid.overview, face)
+        operation, view, beside = self._read(before, laid, person, pose or PoseChoice())
         height, width = before.shape[-2:]
         field = self.sight.view.motion_to_photo(operation.motion, view, height=height, width=width)
         if beside is not None:
@@ -89,33 +83,31 @@ class OperationExtractor:
         return Extracted(operation=operation, faces=tuple(faces), face=person, field=field)
 
     def _read(
-        self, exemplar: Exemplar, overview: Overview, person: Face, pose: PoseChoice
+        self, before: Tensor, laid: Laid, person: Face, pose: PoseChoice
     ) -> tuple[Operation, FaceView, Field | None]:
         """The operation on one person, that face's view of before, and what moved beside it."""
-        before, after, canonical = exemplar.before, exemplar.after, self.sight.view
-        overall = estimate_motion(source=overview.before, target=overview.after)
-        _check_aligned(overall, person, overview.factor)
+        after, overview, canonical = laid.after, laid.overview, self.sight.view
+        overall = explained_motion(source=overview.before, target=overview.after, first=laid.motion)
+        check_aligned(overall, person.box, overview.factor)
         view = canonical.fit(person.landmarks)
-        box, factor = _view_box(view, before), _measure_factor(view.pixels_per_cell)
-        left, top, right, bottom = box
-        source, target = (_at_factor(image[..., top:bottom, left:right], factor) for image in (before, after))
-        close = view.cropped(left=left, top=top, factor=factor)
-        displacement = estimate_motion(source=source, target=target).displacement
-        beside = self.sight.bodies.read(before, after, Copy(overall.displacement, overview.factor), person, pose)
-        motion = canonical.motion_from_photo(displacement, close) * beside.face_share
-        repainted = _repainted(warp(source, displacement), target, canonical, close)
+        close = close_up(before, after, view, canonical)
+        beside = self.sight.bodies.read(before, after, Copy(overall.motion.displacement, overview.factor), person, pose)
+        motion = close.motion * beside.face_share
+        found = Found(overall=overall, close=close, beside=beside, moved=bool((motion != 0).any()))
         photo_face = PhotoFace(person.mesh, (before.shape[-2], before.shape[-1]))
         size = self.config.mae.image_size
-        seen = [canonical.see(image, close, size=size) for image in (source, target)]
+        seen = [canonical.see(image, close.view, size=size) for image in (close.source, close.target)]
         operation = Operation(
             tokens=self._tokens(*seen, motion, view.shape),
             motion=motion,
             shape=view.shape,
             atoms=bank_motions(atoms_of(self.config.dit.operations), photo_face, view, canonical),
             set_id=self.set_id,
-            notes=_notes(overview, beside, moved=bool((motion != 0).any()), repainted=repainted),
+            notes=laid.notes + notes_on(found, overview, person.box),
             body=beside.body,
-            thumbnails=_thumbnails([canonical.see(image, close, size=_THUMBNAIL_PX) for image in (source, target)]),
+            thumbnails=_thumbnails(
+                [canonical.see(image, close.view, size=_THUMBNAIL_PX) for image in (close.source, close.target)]
+            ),
         )
         return operation, view, beside.field
 
@@ -144,72 +136,6 @@ def _person(faces: list[Face], overview: Overview, face: str) -> Face:
 def _thumbnails(faces: list[Tensor]) -> Tensor:
     """Straightened faces (1, 3, S, S) each -> (2, 3, S, S) uint8."""
     return (torch.cat(faces).clamp(0, 1) * 255).round().to(torch.uint8)
-
-
-def _check_aligned(overall: MeasuredMotion, person: Face, factor: int) -> None:
-    """Raise if what lies around the face moved as a whole: the pair is out of register, that is no retouch."""
-    size = length(overall.raw)[0, 0]  # (h, w)
-    x0, y0, x1, y1 = (v / factor for v in person.box)
-    margin = 0.1 * max(x1 - x0, y1 - y0)
-    around = torch.ones_like(size, dtype=torch.bool)
-    around[max(0, int(y0 - margin)) : int(y1 + margin) + 1, max(0, int(x0 - margin)) : int(x1 + margin) + 1] = False
-    if not around.any():
-        return
-    shift = float(size[around].median())
-    if shift > _MISALIGNED_PX:
-        raise ValueError(
-            f"exemplar after is shifted, scaled or turned against before by about {shift * factor:.0f} pixels: align "
-            "the two layers exactly and export them again, so that only the retouch differs"
-        )
-
-
-def _repainted(moved: Tensor, after: Tensor, view: CanonicalView, close: FaceView) -> bool:
-    """Whether part of the face changed in a way that no motion explains. moved, after: (1, 3, h, w)."""
-    left_over = F.avg_pool2d((moved - after).abs().mean(dim=1, keepdim=True), 9, stride=1, padding=4)
-    seen = view.see(left_over, close, size=view.config.size)[0, 0]
-    (x0, y0), (x1, y1) = view.template.amin(0).int().tolist(), view.template.amax(0).int().tolist()
-    return bool(seen[y0 : y1 + 1, x0 : x1 + 1].max() > _REPAINTED)
-
-
-def _notes(overview: Overview, beside: BodyReading, *, moved: bool, repainted: bool) -> tuple[str, ...]:
-    notes = []
-    # Averaged over 5 pixels, so that the noise of a JPEG does not count as a change.
-    change = F.avg_pool2d(overview.after - overview.before, 5, stride=1, padding=2).abs().amax() > _VISIBLE
-    if not moved and not change and not beside.moved:
-        notes.append("no change found between before and after: this operation leaves every photo as it is")
-    elif not moved and beside.body is None:
-        notes.append(
-            "before and after differ, but nothing on the face moved: only changes of shape are transferred, "
-            "not of colour or skin. This operation leaves every photo as it is."
-        )
-    notes += beside.notes
-    if repainted:
-        notes.append(
-            "part of the face was repainted (glasses, teeth, closed eyes?), which no motion explains: look at the "
-            "picture of what was found before you use this operation"
-        )
-    return tuple(notes)
-
-
-def _view_box(view: FaceView, image: Tensor) -> Box:
-    """Pixels of the photo that the view can see, with a margin."""
-    low, high = view.corners(4 * view.pixels_per_cell)
-    return pixel_box(low, high.floor() + 1, image)
-
-
-def _measure_factor(pixels_per_cell: float) -> float:
-    """Photo pixels per measured pixel: a whole number, or one over a whole number where the face is small."""
-    if pixels_per_cell >= 2 * _MEASURE_PX_PER_CELL:
-        return float(pixels_per_cell // _MEASURE_PX_PER_CELL)
-    return 1 / max(1, min(6, round(_MEASURE_PX_PER_CELL / pixels_per_cell)))
-
-
-def _at_factor(image: Tensor, factor: float) -> Tensor:
-    """Float RGB at one over the factor of its size."""
-    if factor >= 1:
-        return reduce(image, int(factor))
-    enlarged = F.interpolate(as_float(image[:, :3]), scale_factor=1 / factor, mode="bicubic", align_corners=False)
-    return enlarged.clamp(0, 1)
 
 
 def _inside_box(change: Tensor, box: tuple[float, ...], factor: int) -> float:

@@ -13,8 +13,8 @@ from torch import Tensor
 from ..bodies.network import BodyNet
 from ..bodies.pose_network import PoseNet
 from ..bodies.transfer import BodySight
-from ..faces.choice import locate
 from ..faces.locator import Face, Locator
+from ..faces.search import locate
 from ..faces.view import CanonicalView, FaceView
 from ..geometry.crop import pixel_box
 from ..images import reduce

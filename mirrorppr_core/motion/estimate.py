@@ -26,8 +26,8 @@ from .solver import apply_blocks, solve
 STRIDE = 4  # pixels per grid node
 MAX_MOTION = 0.25  # of the longer side
 CONTRAST_FLOOR = 0.02  # local standard deviation below which texture counts as noise
-# Evidence for a motion: misfit that it must save, at least, per variance of the noise and per misfit that is left.
-EVIDENCE_BLURS, MIN_GAIN, NOISE_GAIN, LOCAL_GAIN = 8, 0.003, 0.8, 1.6
+# Evidence for a motion: misfit that it must save, per variance of the noise and per misfit that is left.
+EVIDENCE_BLURS, NOISE_GAIN, LOCAL_GAIN = 8, 0.8, 1.6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,7 @@ class MotionConfig:
     max_bending: float = 1.0  # what noise in the images may raise it to, on the two finest levels
     num_solver_steps: int = 30  # conjugate-gradient steps in each Gauss-Newton step, at most
     tolerance: float = 1e-4  # relative residual at which they may stop
+    min_gain: float = 0.003  # misfit that a motion must save to be believed; less finds fainter motion, and noise
 
     def __post_init__(self):
         if self.max_side < 64:
@@ -70,10 +71,13 @@ class MeasuredMotion:
 
 
 @torch.no_grad()
-def estimate_motion(*, source: Tensor, target: Tensor, config: MotionConfig | None = None) -> MeasuredMotion:
+def estimate_motion(
+    *, source: Tensor, target: Tensor, config: MotionConfig | None = None, trust: Tensor | None = None
+) -> MeasuredMotion:
     """How each pixel of the target moved from the source, the same photo before the retouch.
 
-    source, target: (B, 3, H, W) in [0, 1], same size. Pairs larger than `config.max_side` are
+    source, target: (B, 3, H, W) in [0, 1], same size.  trust: (B, 1, H, W) in [0, 1], 0 where what is seen says nothing
+    about motion (paint); there the motion around goes on. Pairs larger than `config.max_side` are
     measured on an area-averaged copy and the field is scaled up, so its resolution is that
     copy's. Good to about 0.1 px (of that copy) for motion up to 25 px.
     """
@@ -84,13 +88,15 @@ def estimate_motion(*, source: Tensor, target: Tensor, config: MotionConfig | No
     small = (max(1, round(height * scale)), max(1, round(width * scale)))
     source_luma, target_luma = _luma(source, small), _luma(target, small)
 
-    pair, grid, certainty = _estimate_grid(source_luma, target_luma, config)
+    if trust is not None:
+        trust = F.interpolate(trust, small, mode="bilinear", align_corners=False, antialias=True)
+    pair, grid, certainty = _estimate_grid(source_luma, target_luma, config, trust)
     affine = fit_global(grid, certainty, height=small[0], width=small[1], stride=STRIDE)
     global_part = affine_motion(affine, node_positions(grid, STRIDE))
     edit, noise_px = remove_noise(
         grid=grid,
         global_part=global_part,
-        evidence=_evidence(pair, grid, global_part),
+        evidence=_evidence(pair, grid, global_part, config.min_gain, trust),
         rows=-(-small[0] // STRIDE),
         columns=-(-small[1] // STRIDE),
     )
@@ -133,7 +139,7 @@ def _to_photo(grid: Tensor, small: tuple[int, int], size: tuple[int, int]) -> Te
 
 
 def _estimate_grid(
-    source: Tensor, target: Tensor, config: MotionConfig
+    source: Tensor, target: Tensor, config: MotionConfig, trust: Tensor | None = None
 ) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:
     """Coarse to fine.  source, target: luma (B, 1, H, W).
 
@@ -144,6 +150,7 @@ def _estimate_grid(
     size = source.shape[-2:]
     sources = _pyramid(source, num_levels)
     targets = _pyramid(target, num_levels)
+    trusts = [None] * num_levels if trust is None else _pyramid(trust, num_levels)
     flow = None
     for level in reversed(range(num_levels)):
         source_n, target_n = _normalise(sources[level]), _normalise(targets[level])
@@ -154,7 +161,9 @@ def _estimate_grid(
         else:
             flow = 2 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=False)
         for _ in range(config.iterations[num_levels - 1 - level]):
-            flow, tensor = _gauss_newton_step(source_n, target_n, flow, valid, fine=level < 2, config=config)
+            flow, tensor = _gauss_newton_step(
+                source_n, target_n, flow, valid, fine=level < 2, config=config, trust=trusts[level]
+            )
             # Two pictures that have nothing in common may drive it out of the frame, where nothing holds it back.
             flow = flow.clamp(-max(valid) * MAX_MOTION, max(valid) * MAX_MOTION)
     a, b, c = tensor.split(1, dim=1)  # [[a, b], [b, c]]
@@ -162,7 +171,9 @@ def _estimate_grid(
     return (source_n, target_n), flow, certainty
 
 
-def _evidence(pair: tuple[Tensor, Tensor], grid: Tensor, global_part: Tensor) -> Tensor:
+def _evidence(
+    pair: tuple[Tensor, Tensor], grid: Tensor, global_part: Tensor, min_gain: float, trust: Tensor | None = None
+) -> Tensor:
     """How much better the motion explains the target than no edit does; above 1 counts.
 
     grid, global_part: (B, 2, h, w).  Returns (B, 1, h, w). On portraits with VAE noise or clipped
@@ -175,7 +186,10 @@ def _evidence(pair: tuple[Tensor, Tensor], grid: Tensor, global_part: Tensor) ->
         dense = F.interpolate(flow, scale_factor=STRIDE, mode="bilinear", align_corners=False)
         grid = pixel_grid(*target.shape[-2:], device=target.device)
         residual = target - sample(source, grid + dense, mode="bilinear")
-        return F.avg_pool2d((residual**2).log1p(), STRIDE), residual
+        seen = (residual**2).log1p()
+        if trust is not None:
+            seen = seen * F.pad(trust, (0, seen.shape[-1] - trust.shape[-1], 0, seen.shape[-2] - trust.shape[-2]))
+        return F.avg_pool2d(seen, STRIDE), residual
 
     moved, residual = misfit(grid)
     # Where a resaved rectangle ends, standing still is the rival as well.
@@ -184,7 +198,7 @@ def _evidence(pair: tuple[Tensor, Tensor], grid: Tensor, global_part: Tensor) ->
     for _ in range(EVIDENCE_BLURS):
         both = blur(both)
     still, moved = both.split(1, dim=1)
-    needed = torch.maximum(MIN_GAIN + NOISE_GAIN * _variance(residual), LOCAL_GAIN * (MIN_GAIN + moved))
+    needed = torch.maximum(min_gain + NOISE_GAIN * _variance(residual), LOCAL_GAIN * (min_gain + moved))
     return (still - moved) / needed
 
 
@@ -231,6 +245,7 @@ def _gauss_newton_step(
     *,
     fine: bool,
     config: MotionConfig,
+    trust: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One linearised solve.  flow: (B, 2, h, w).  Returns the new flow and A (B, 3, h, w).
 
@@ -243,6 +258,8 @@ def _gauss_newton_step(
     warped = sample(source, positions, mode="bicubic" if fine else "bilinear")  # (B, 1, H, W)
     residual = target - warped
     weight = _inside(grid, valid) * _inside(positions, valid) / (1 + residual**2)
+    if trust is not None:
+        weight = weight * trust
     tensor, pull = _normal_equations((target + warped) / 2, residual, weight)
     bending = torch.full((len(flow), 1, 1, 1), config.bending, device=flow.device)
     if fine:  # the noisier the pictures, the stiffer the plate

@@ -80,12 +80,20 @@ def unexplained(edited: Tensor, warped: Tensor, colours: ColourMatch) -> Tensor:
 
     Returns (1, 1, h, w) in [0, 1], of the worst channel; 0 almost everywhere.
     """
-    matched = blur(colours.apply(edited, pixel_grid(*edited.shape[-2:], device=edited.device)))
-    window = 2 * _REACH_PX + 1
-    highest = F.max_pool2d(warped, window, stride=1, padding=_REACH_PX)
-    lowest = -F.max_pool2d(-warped, window, stride=1, padding=_REACH_PX)
+    return beyond_reach(colours.apply(edited, pixel_grid(*edited.shape[-2:], device=edited.device)), warped)
+
+
+def beyond_reach(picture: Tensor, other: Tensor, reach_px: int = _REACH_PX) -> Tensor:
+    """How far a picture's colours are from those that another of the same colours has within that many pixels.
+
+    Both (1, 3, h, w).  Returns (1, 1, h, w) in [0, 1], of the worst channel; 0 where it is no more than noise.
+    """
+    matched = blur(picture)
+    window = 2 * reach_px + 1
+    highest = F.max_pool2d(other, window, stride=1, padding=reach_px)
+    lowest = -F.max_pool2d(-other, window, stride=1, padding=reach_px)
     beyond = torch.maximum((matched - highest).clamp_min(0), (lowest - matched).clamp_min(0))
-    noise = 1.4826 * (matched - blur(warped))[..., ::4, ::4].abs().median()
+    noise = 1.4826 * (matched - blur(other))[..., ::4, ::4].abs().median()
     return (blur(beyond).amax(dim=1, keepdim=True) - _NOISE_FLOOR - _NOISE_GAIN * noise).clamp(0, 1)
 
 

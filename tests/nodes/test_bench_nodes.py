@@ -117,7 +117,9 @@ def test_an_album_is_written_under_its_own_names_and_continued(host, shoot):
     out = host.base_dir / "output" / "wedding 1"
     assert {path.name for path in out.iterdir()} == {"IMG_1.png", "IMG_2.png", "IMG_3.png", "album"}
     report = run.outputs["6"]["text"][0]
-    assert report.startswith("2 of 3 photos retouched") and "IMG_3.png (doubt 1.00): no face found" in report
+    assert (
+        report.startswith("2 of 3 photos retouched") and "IMG_3.png (doubt 1.00): query is one plain colour" in report
+    )
     written = (out / "IMG_1.png").stat().st_mtime_ns
     time.sleep(0.05)
     Image.new("RGB", (310, 310), "gray").save(shoot / "IMG_4.png")
@@ -134,7 +136,7 @@ def test_an_album_is_written_under_its_own_names_and_continued(host, shoot):
     [
         ({"name": "../escape"}, "letters, digits"),
         ({"name": ""}, "letters, digits"),
-        ({"on_error": "stop", "name": "stopped"}, "photo 3 of 3, IMG_3.png: no face found"),
+        ({"on_error": "stop", "name": "stopped"}, "photo 3 of 3, IMG_3.png: query is one plain colour"),
     ],
 )
 def test_an_album_that_cannot_be_made_is_refused(host, shoot, inputs, message):
@@ -159,6 +161,6 @@ def test_one_faceless_picture_costs_a_batch_nothing_with_skip(host):
     assert run.status == "success", run.complaint
     first, second = (pixels(content) for content in host.images(run, "7"))
     assert (first == 127).all() and second.std() > 20
-    assert "picture 1: left unchanged: no face found" in run.outputs["9"]["text"][0]
+    assert "picture 1: left unchanged: query is one plain colour" in run.outputs["9"]["text"][0]
     prompt["4"]["inputs"]["on_error"] = "stop"
-    assert "picture 1 of 2: no face found" in host.run(prompt).complaint
+    assert "picture 1 of 2: query is one plain colour" in host.run(prompt).complaint

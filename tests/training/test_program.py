@@ -22,6 +22,7 @@ MISTAKES = {
     "contact_sheet": "--portraits nowhere --out sheet.png",
     "evaluate": "--dataset nowhere.json --outputs nowhere",
     "evaluate_body": "--portraits nowhere",
+    "exemplar_benchmark": "--portraits nowhere",
     "export": "--run nowhere --out out",
     "find_landmarks": "--portraits nowhere --out landmarks.npz",
     "make_cases": "--portraits nowhere --out out",

@@ -34,7 +34,7 @@ def inverted(photo) -> Retouched:
     """Stands for the engine: what it does to pixels does not matter here."""
     if int(photo[0, 0, 0, 0]) == 13:
         raise ValueError("no face found.")
-    return Retouched(image=255 - photo, field=Field.zero(*photo.shape[-2:]), faces=(), notes=())
+    return Retouched(image=255 - photo, field=Field.zero(*photo.shape[-2:]), faces=(), notes=(), num_found=0)
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def test_a_folder_is_retouched_reported_and_continued(files, tmp_path, capsys):
     told = capsys.readouterr()
     report = json.loads(told.out)
     assert (report["retouched"], report["not_retouched"], report["done_before"]) == (2, 1, 0)
-    assert "photo 3 of 3" in told.err and "no face found" in told.err
+    assert "photo 3 of 3" in told.err and "one plain colour" in told.err
     whole = json.loads((tmp_path / "album" / "report.json").read_text())
     assert [row["output"] for row in whole["photos"]][0] == "wall.png"
     assert Image.open(tmp_path / "album" / "sheet.png").size[0] > 900
@@ -54,7 +54,7 @@ def test_a_folder_is_retouched_reported_and_continued(files, tmp_path, capsys):
 
 def test_stop_says_which_photo_and_other_settings_want_another_folder(files, tmp_path, capsys):
     assert main(command(files, tmp_path, "--on-error", "stop")) == 2
-    assert "photo 3 of 3, wall.png: no face found" in capsys.readouterr().err
+    assert "photo 3 of 3, wall.png: query is one plain colour" in capsys.readouterr().err
     assert main(command(files, tmp_path, "--strength", "0.5")) == 2
     assert "another strength" in capsys.readouterr().err
 

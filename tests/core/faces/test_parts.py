@@ -4,10 +4,10 @@ import pytest
 import torch
 from toys import LOCATOR, astronaut
 
-from mirrorppr_core.faces.choice import locate
 from mirrorppr_core.faces.landmarks import BROWS, EYE_L, EYE_R, LIPS, NOSE, OVAL
 from mirrorppr_core.faces.locator import Locator
 from mirrorppr_core.faces.parts import PARTS, part_shares, part_weight
+from mirrorppr_core.faces.search import locate
 from mirrorppr_core.geometry.displacement import pixel_grid
 
 pytest.importorskip("skimage")

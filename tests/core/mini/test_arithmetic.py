@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from toys import LOCATOR, astronaut
 
-from mirrorppr_core.faces.choice import locate
 from mirrorppr_core.faces.landmarks import BROWS, EYE_L, EYE_R, LIPS, NOSE
 from mirrorppr_core.faces.locator import Face, Locator
 from mirrorppr_core.faces.parts import PARTS
+from mirrorppr_core.faces.search import locate
 from mirrorppr_core.geometry.displacement import length
 from mirrorppr_core.geometry.field import Field
 from mirrorppr_core.mini.arithmetic import (

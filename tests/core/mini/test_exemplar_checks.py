@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageDraw
 from toys import SEEING, astronaut, push, retouched_mouth, save_set
 
 from mirrorppr_core.exemplar import Exemplar
-from mirrorppr_core.geometry.displacement import pixel_grid, sample
+from mirrorppr_core.geometry.displacement import length, pixel_grid, sample
 from mirrorppr_core.mini.pipeline import MirrorPPR
 
 pytest.importorskip("skimage")
@@ -38,11 +38,52 @@ def as_jpeg(photo, quality):
     return torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1)[None]
 
 
-@pytest.mark.parametrize("how", [{"shift": (3.0, 0.0)}, {"shift": (2.0, 2.0)}, {"scale": 1.01}, {"turn": 0.01}])
-def test_layers_out_of_register_are_refused_not_transferred(model, how):
+@pytest.mark.parametrize("how", [{"shift": (3.0, 0.0)}, {"shift": (8.0, 6.0)}, {"scale": 1 / 1.03}, {"turn": 0.035}])
+def test_layers_out_of_register_are_laid_on_each_other_and_the_retouch_is_read_all_the_same(model, how):
+    in_place = model.extract(Exemplar(floats(astronaut()), floats(retouched_mouth(astronaut()))))
     after = moved_as_a_whole(retouched_mouth(astronaut()), **how)
-    with pytest.raises(ValueError, match="align the two layers"):
-        model.extract(Exemplar(floats(astronaut()), after))
+    operation = model.extract(Exemplar(floats(astronaut()), after))
+    assert any("as a whole was shifted, zoomed or turned" in note for note in operation.notes)
+    assert length(operation.motion - in_place.motion).mean() < 0.1 * length(in_place.motion).mean()
+
+
+def test_an_after_of_another_size_or_cropped_is_brought_back(model):
+    in_place = model.extract(Exemplar(floats(astronaut()), floats(retouched_mouth(astronaut()))))
+    after = floats(retouched_mouth(astronaut()))
+    smaller = F.interpolate(after, scale_factor=0.8, mode="bicubic", antialias=True).clamp(0, 1)
+    for version, said in ((smaller, "brought to the same size"), (after[..., 16:, :-40], "taken for a crop")):
+        operation = model.extract(Exemplar(floats(astronaut()), version))
+        assert any(said in note for note in operation.notes)
+        assert length(operation.motion - in_place.motion).mean() < 0.15 * length(in_place.motion).mean()
+
+
+def test_an_after_brightened_until_it_clips_moves_nothing_and_is_named(model):
+    operation = model.extract(Exemplar(floats(astronaut()), (floats(astronaut()) * 1.5).clamp(0, 1)))
+    assert operation.is_identity and any("clips to white" in note for note in operation.notes)
+
+
+def test_a_strap_taken_off_the_clothes_is_no_motion_and_leaves_the_face_alone(model):
+    clean = model.extract(Exemplar(astronaut(), retouched_mouth(astronaut())))
+    strap = Image.fromarray(astronaut()[0].permute(1, 2, 0).numpy())
+    ImageDraw.Draw(strap).line((330, 300, 420, 511), fill=(40, 30, 30), width=9)
+    before = torch.from_numpy(np.array(strap)).permute(2, 0, 1)[None]
+    operation = model.extract(Exemplar(before, retouched_mouth(astronaut())))
+    assert operation.body is None and any("painted or removed" in note for note in operation.notes)
+    assert length(operation.motion - clean.motion).mean() < 0.1 * length(clean.motion).mean()
+
+
+def test_what_cannot_be_a_pair_is_refused_for_what_it_is(model):
+    photo = floats(astronaut())
+    side_by_side = torch.cat([photo, photo], dim=-1)
+    for after, why in (
+        (photo.flip(-1), "mirrored"),
+        (side_by_side, "side by side"),
+        (torch.zeros_like(photo), "one plain colour"),
+        (photo.flip(-2), "same photo"),
+        (photo[..., :300], "of another shape"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            model.extract(Exemplar(photo, after))
 
 
 @pytest.mark.parametrize("quality", [85, 50])

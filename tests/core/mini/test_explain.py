@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from toys import LOCATOR, SEEING, astronaut
 
-from mirrorppr_core.faces.choice import locate
 from mirrorppr_core.faces.locator import Locator
+from mirrorppr_core.faces.search import locate
 from mirrorppr_core.faces.view import CanonicalView
 from mirrorppr_core.mini.arithmetic import Blended, Combined, Limited, Scaled, Undone
 from mirrorppr_core.mini.explain import composition, explain

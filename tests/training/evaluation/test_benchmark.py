@@ -50,7 +50,7 @@ class DoesNothing:
 
     def retouch(self, query, operation, config):
         height, width = query.shape[-2:]
-        return Retouched(image=query, field=Field.zero(height, width), faces=(), notes=())
+        return Retouched(image=query, field=Field.zero(height, width), faces=(), notes=(), num_found=0)
 
 
 class KnowsTheAnswer(DoesNothing):
@@ -73,7 +73,7 @@ class KnowsTheAnswer(DoesNothing):
         if not operation or mesh is None:
             return super().retouch(query, operation, config)
         field = Field.from_dense(apply_llw(query, mesh, operation).displacement)
-        return Retouched(image=apply_field(query, field), field=field, faces=(), notes=())
+        return Retouched(image=apply_field(query, field), field=field, faces=(), notes=(), num_found=0)
 
 
 class Refuses(DoesNothing):

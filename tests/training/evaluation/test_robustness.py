@@ -114,7 +114,7 @@ class DoesNothing:
         return "operation"
 
     def retouch(self, query, operation, config):
-        return Retouched(image=query, field=Field.zero(*query.shape[-2:]), faces=(), notes=())
+        return Retouched(image=query, field=Field.zero(*query.shape[-2:]), faces=(), notes=(), num_found=0)
 
 
 class KnowsTheQuery(DoesNothing):

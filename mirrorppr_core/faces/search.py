@@ -1,0 +1,162 @@
+"""All faces of a photo of any size: small ones at the photo's own scale, turned ones with the head on the side.
+
+The locator looks at a photo as a whole and at tiles of half of it, so the smallest face it sees is a share of the
+picture. Larger photos are therefore also cut into tiles of a fixed number of pixels, from the photo's own scale up to
+where the locator begins. Where nobody clearly stands upright, the photo is looked at turned. What is found is read at
+the photo's own scale.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..geometry.crop import pixel_box, widened
+from ..geometry.similarity import Similarity
+from ..images import reduce
+from .locator import Candidate, Face, Locator, distinct_candidates, distinct_faces
+
+SMALLEST_FACE_PX = 50  # in photos up to MAX_TILES tiles, about 80 megapixels
+MAX_TILES = 400  # at the finest scale; larger photos are cut into larger tiles
+_LOCATE_SIDE = 2048  # the locator gets a reduced copy of larger photos
+_TILE = 16.0  # smallest faces across the finest tile: the finder sees them with 16 pixels
+_TILE_STEP = 0.75  # tiles overlap by the largest face that the next coarser ones do not see better
+_SHARP_FACE_PX = 160  # a face at least this large in the copy loses nothing by the reduction
+_SMALL, _STEADY = 0.4, 3.5  # of the largest face's size; per cent (locator.Face.disagreement)
+_READ_PX = 256  # a face is read from a part reduced to about this
+_TURNS = (90, -90, 180, 45, -45, 135, -135)  # degrees, tried in this order
+
+
+def locate(locator: Locator, image: Tensor) -> list[Face]:
+    """All faces of a photo (1, C, H, W) of any size, largest first, in photo pixels."""
+    factor = -(-max(image.shape[-2:]) // _LOCATE_SIDE)
+    copy = reduce(image, factor)
+    faces = [_read_closely(locator, image, face, factor) for face in locator.find(copy)]
+    faces = distinct_faces(faces + _in_tiles(locator, image, faces))
+    if all(face.disagreement >= _STEADY for face in faces):  # nobody, or what an upside-down face looks like
+        faces = [_read_closely(locator, image, face, factor) for face in _turned(locator, copy)] or faces
+    # The rare false face (a wheel, a buckle) is small and unsteady; a bystander's real face is steady.
+    return [f for f in faces if f.size_px > _SMALL * faces[0].size_px or f.disagreement < _STEADY]
+
+
+def smallest_face_px(height: int, width: int) -> int:
+    """How large a face must be to be found in a photo of that size, in pixels."""
+    return round(_finest_tile(height, width) / _TILE)
+
+
+def search_notes(height: int, width: int) -> tuple[str, ...]:
+    """What to know about a search in a photo of that size."""
+    smallest = smallest_face_px(height, width)
+    if smallest <= SMALLEST_FACE_PX:
+        return ()
+    return (f"in so large a photo faces narrower than about {smallest} px may have been missed: crop closer to them",)
+
+
+def _turned(locator: Locator, copy: Tensor) -> list[Face]:
+    for degrees in _TURNS:
+        faces = locator.find(copy, turn=math.radians(degrees))
+        # Turned views are many chances for a false face, so only a steady one counts.
+        faces = [face for face in faces if face.disagreement < _STEADY]
+        if faces:
+            return faces
+    return []
+
+
+def _in_tiles(locator: Locator, image: Tensor, known: list[Face]) -> list[Face]:
+    """Faces too small for the locator's own look at the photo."""
+    height, width = image.shape[-2:]
+    tile, coarsest = _finest_tile(height, width), max(height, width) / 2
+    seen: list[Candidate] = []
+    while tile < 0.9 * coarsest:
+        for left, top in _corners(height, width, tile):
+            part, frame = _part(image, left, top, tile)
+            found = locator.seen(part.planes, [frame])[0]
+            seen += [Candidate(candidate.score, part.to_photo.after(candidate.box)) for candidate in found]
+        tile *= 2
+    faces = []
+    for candidate in distinct_candidates(seen):
+        if 2 * float(candidate.box.scale) < 0.7 * SMALLEST_FACE_PX or _is_known(candidate, known):
+            continue
+        part = _around(image, candidate.box)
+        at = Candidate(candidate.score, part.to_photo.inverted().after(candidate.box))
+        for again in locator.seen_again(part.planes, [at]):
+            face = locator.face_at(part.planes, again)
+            faces += [_moved(face, part.to_photo)] if face is not None else []
+    return faces
+
+
+def _finest_tile(height: int, width: int) -> float:
+    tile = _TILE * SMALLEST_FACE_PX
+    while len(_corners(height, width, tile)) > MAX_TILES:
+        tile *= 1.1
+    return tile
+
+
+def _corners(height: int, width: int, tile: float) -> list[tuple[int, int]]:
+    """Left and top of tiles that cover the photo evenly."""
+
+    def starts(length: int) -> list[int]:
+        if length <= tile:
+            return [0]
+        count = math.ceil((length - tile) / (tile * _TILE_STEP)) + 1
+        return [round((length - tile) * k / (count - 1)) for k in range(count)]
+
+    return [(left, top) for top in starts(height) for left in starts(width)]
+
+
+class _Part:
+    """A reduced part of a photo: planes (1, 3, h, w), and where its pixels are in the photo."""
+
+    def __init__(self, image: Tensor, box: tuple[int, int, int, int], factor: int):
+        left, top, right, bottom = box
+        self.planes = reduce(image[..., top:bottom, left:right], factor)
+        corner = torch.tensor([left, top], dtype=torch.float32) + (factor - 1) / 2
+        self.to_photo = Similarity(torch.tensor(float(factor)), torch.tensor(0.0), corner)
+
+
+def _part(image: Tensor, left: int, top: int, tile: float) -> tuple[_Part, Similarity]:
+    """A tile, and the square in it that the finder is to look at."""
+    side = round(tile)
+    box = (left, top, min(image.shape[-1], left + side), min(image.shape[-2], top + side))
+    part = _Part(image, box, max(1, int(tile // 512)))
+    centre = torch.tensor([(left + tile / 2 - 0.5), (top + tile / 2 - 0.5)])
+    square = Similarity(torch.tensor(tile / 2), torch.tensor(0.0), centre)
+    return part, part.to_photo.inverted().after(square)
+
+
+def _around(image: Tensor, box: Similarity) -> _Part:
+    """A face with what is around it, as large as it is read."""
+    wide = widened(box, 2.8)
+    place = pixel_box(wide.translation - wide.scale, wide.translation + wide.scale, image)
+    return _Part(image, place, max(1, int(2 * float(box.scale) // _READ_PX)))
+
+
+def _is_known(candidate: Candidate, faces: list[Face]) -> bool:
+    x, y = candidate.box.translation.tolist()
+    return any(f.box[0] <= x <= f.box[2] and f.box[1] <= y <= f.box[3] for f in faces)
+
+
+def _read_closely(locator: Locator, image: Tensor, face: Face, factor: int) -> Face:
+    """A face of the reduced copy, read again from native pixels where the copy was too coarse for it."""
+    placed = _moved(
+        face, Similarity(torch.tensor(float(factor)), torch.tensor(0.0), torch.full((2,), (factor - 1) / 2))
+    )
+    if factor == 1 or face.size_px >= _SHARP_FACE_PX:
+        return placed
+    box = locator.box_of(placed)
+    part = _around(image, box)
+    again = locator.face_at(part.planes, Candidate(face.score, part.to_photo.inverted().after(box)))
+    if again is None:
+        return placed
+    again = _moved(again, part.to_photo)
+    away = (again.landmarks.mean(0) - placed.landmarks.mean(0)).norm()
+    return again if float(away) < 0.25 * placed.size_px else placed
+
+
+def _moved(face: Face, to_photo: Similarity) -> Face:
+    landmarks, mesh = to_photo.apply(face.landmarks), to_photo.apply(face.mesh)
+    box = (*landmarks.amin(dim=0).tolist(), *landmarks.amax(dim=0).tolist())
+    return replace(face, landmarks=landmarks, mesh=mesh, box=box)

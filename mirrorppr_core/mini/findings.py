@@ -1,0 +1,101 @@
+"""What a user should know about an exemplar: what changed that is no motion, what was doubted, what was left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..bodies.transfer import BodyReading
+from ..exemplar import Overview
+from ..geometry.displacement import length
+from ..motion.explained import Explained
+from .close_up import CloseUp
+
+_VISIBLE = 6 / 255  # a change of colour that counts
+_MISALIGNED_PX = 1.3  # median motion around the face in the overview; aligned pairs stay below 0.3, however edited
+_MIN_UNPAINTED = 0.2  # of what lies around the face; with less there is nothing to tell the place from
+_FACE_MARGIN = 0.05  # of the face's box: paint so near is on the face
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """overall: in the overview.  close: at the face.  beside: the body's part.  moved: something moved on the face."""
+
+    overall: Explained
+    close: CloseUp
+    beside: BodyReading
+    moved: bool
+
+
+def check_aligned(overall: Explained, box: tuple[float, ...], factor: int) -> None:
+    """Raise if what lies around the face moved as a whole and could not be laid back: that is no retouch."""
+    size = length(overall.motion.raw)[0, 0]  # (h, w)
+    around = ~(_inside(overall.painted, box, factor, margin=0.1) | overall.painted)[0, 0]
+    if float(around.float().mean()) < _MIN_UNPAINTED:
+        return
+    shift = float(size[around].median())
+    if shift > _MISALIGNED_PX:
+        raise ValueError(
+            f"exemplar after is out of place against before by about {shift * factor:.0f} pixels, by more than a "
+            "shift, zoom or turn of a few per cent can explain: align the two layers exactly and export them again, "
+            "so that only the retouch differs"
+        )
+
+
+def notes_on(found: Found, overview: Overview, box: tuple[float, ...]) -> tuple[str, ...]:
+    """box: the face's, in photo pixels."""
+    notes, beside = [], found.beside
+    # Averaged over 5 pixels, so that the noise of a JPEG does not count as a change.
+    change = F.avg_pool2d(overview.after - overview.before, 5, stride=1, padding=2).abs().amax() > _VISIBLE
+    if not found.moved and not change and not beside.moved:
+        notes.append(_nothing_moved(overview, found.close.told_from_px))
+    elif not found.moved and beside.body is None:
+        notes.append(
+            "before and after differ, but nothing on the face moved: only changes of shape are transferred, "
+            "not of colour or skin. This operation leaves every photo as it is."
+        )
+    notes += beside.notes
+    painted, unsure = found.overall.painted, found.overall.unsure
+    on_face = _inside(painted, box, overview.factor, margin=_FACE_MARGIN)
+    if found.close.repainted or (painted & on_face).any():
+        notes.append(
+            "part of the face was repainted (glasses, teeth, closed eyes, text?), which no motion explains: what "
+            "happened there is not read. Look at the picture of what was found before you use this operation"
+        )
+    if (painted & ~on_face).any():
+        notes.append(
+            "something beside the face was painted or removed (a strap, a text, another background?): it is no "
+            "motion and is left out"
+        )
+    if (unsure & on_face).any() or found.close.explained.unsure.any():
+        notes.append("part of the change on the face is not explained by moving pixels: it is read only around that")
+    softer = found.close.explained.softer_px
+    if softer:
+        what = "softer" if softer > 0 else "sharper"
+        notes.append(f"after is {what} than before (by about {abs(softer):.1f} px): fine motion may be read too small")
+    if found.close.explained.clipped or found.overall.clipped:
+        notes.append("after is graded until it clips to white or black: where it does, no motion can be read")
+    return tuple(notes)
+
+
+def _nothing_moved(overview: Overview, told_from_px: float) -> str:
+    if torch.equal(overview.before, overview.after):
+        return "no change found between before and after: this operation leaves every photo as it is"
+    return (
+        f"no change found between before and after above their noise: motion shorter than about {told_from_px:.1f} px "
+        "cannot be told from it in these pictures. This operation leaves every photo as it is"
+    )
+
+
+def _inside(like: Tensor, box: tuple[float, ...], factor: int, *, margin: float) -> Tensor:
+    """1 in the face's box, widened by that share of it.  (1, 1, h, w) bool."""
+    x0, y0, x1, y1 = (v / factor for v in box)
+    rim = margin * max(x1 - x0, y1 - y0)
+    mask = torch.zeros_like(like)
+    mask[..., max(0, int(y0 - rim)) : max(0, int(y1 + rim) + 1), max(0, int(x0 - rim)) : max(0, int(x1 + rim) + 1)] = (
+        True
+    )
+    return mask
