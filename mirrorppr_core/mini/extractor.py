@@ -11,6 +11,7 @@ its retouched copy, so how far each pixel moved can be measured to a fraction of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -33,12 +34,14 @@ from ..operations.atoms import atoms_of
 from ..operations.bank import PhotoFace, bank_motions
 from .codec import FieldCodec, motion_scale
 from .operation import Operation
+from .several import check_number, refined, repeats, together
 from .sight import Sight
 
 # Motion is measured on a crop brought near this resolution. Finer is lost on the view; on coarser crops the estimator's
 # grid skips over eyes and lips (on a 92 px face: relative error 0.65 as is, 0.11 on the crop enlarged 3 times).
 _MEASURE_PX_PER_CELL = 8.0
 _THUMBNAIL_PX = 128
+_LEAST_CELLS = 1e-3  # longest motion that counts: 0.02 px on a face of 1024 px; less is rounding
 _VISIBLE = 6 / 255  # a change of colour that counts
 _MISALIGNED_PX = 1.3  # median motion around the face in the overview; aligned pairs stay below 0.3, however edited
 _REPAINTED = 0.2  # mean difference over about a cell that a warp leaves; blur and sharpening stay below 0.16
@@ -56,6 +59,14 @@ class Extracted:
     faces: tuple[Face, ...]
     face: Face
     field: Field
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractedTogether:
+    """One operation from several pairs.  each: what was seen on each, in order; None where one repeats another."""
+
+    operation: Operation
+    each: tuple[Extracted | None, ...]
 
 
 @dataclass(frozen=True)
@@ -86,6 +97,42 @@ class OperationExtractor:
         operation = replace(operation, largest_px=field.max_px, exemplars=(exemplar,))
         return Extracted(operation=operation, faces=tuple(faces), face=person, field=field)
 
+    def extract_together(self, exemplars: Sequence[Exemplar], *, face: str = "only") -> ExtractedTogether:
+        """What was done in one to eight pairs of one look, as one operation (several.py).
+
+        Raises ValueError that names the pair: one that is no pair, or pairs of which no two show the same.
+        """
+        check_number(len(exemplars))
+        again, each = repeats(exemplars), []
+        for place, exemplar in enumerate(exemplars):
+            try:
+                each.append(None if place in again else self.extract(exemplar, face=face))
+            except ValueError as error:
+                if len(exemplars) == 1:
+                    raise
+                raise ValueError(f"pair {place + 1} of {len(exemplars)}: {error}") from error
+        operations = [each[again.get(place, place)].operation for place in range(len(exemplars))]
+        left_out = {later: f"it is pair {earlier + 1} once more" for later, earlier in again.items()}
+        return ExtractedTogether(operation=together(operations, left_out=left_out), each=tuple(each))
+
+    def refine(self, operation: Operation, correction: Exemplar, *, face: str = "only") -> Extracted:
+        """The operation made better by one result that was corrected by hand, and what was seen on that.
+
+        correction: the query, and its corrected result.  Raises ValueError where they show another retouch.
+        """
+        if not isinstance(operation, Operation):
+            raise ValueError(
+                "only an operation that was extracted from pairs can be refined, not one made of others or of sliders: "
+                "refine its parts, then combine them again"
+            )
+        if operation.set_id != self.set_id:
+            raise ValueError(
+                f"the operation was extracted by set {operation.set_id} but this extractor is of set {self.set_id}: "
+                "extract it again with this set"
+            )
+        seen = self.extract(correction, face=face)
+        return replace(seen, operation=refined(operation, seen.operation))
+
     def _read(self, exemplar: Exemplar, overview: Overview, person: Face) -> tuple[Operation, FaceView]:
         """The operation on one person, and that face's view of before."""
         before, after, canonical = exemplar.before, exemplar.after, self.sight.view
@@ -99,6 +146,7 @@ class OperationExtractor:
         displacement = estimate_motion(source=source, target=target).displacement
         beside = self.sight.bodies.read(before, after, Copy(overall.displacement, overview.factor), person)
         motion = canonical.motion_from_photo(displacement, close) * beside.face_share
+        motion = motion * (motion.norm(dim=1).amax() > _LEAST_CELLS)
         repainted = _repainted(warp(source, displacement), target, canonical, close)
         photo_face = PhotoFace(person.mesh, (before.shape[-2], before.shape[-1]))
         size = self.config.mae.image_size
