@@ -1,7 +1,7 @@
 """The ComfyUI nodes. Wrappers only: each converts, calls mirrorppr_core and converts back.
 
     loaders.py    Load MirrorPPR, Load Extractor, Load Connector, Load DiT
-    operation.py  Extract Operation
+    operation.py  Extract Operation;  refine.py: Refine Operation
     arithmetic.py Scale, Reverse, Combine, Blend, Average, Limit
     explain.py    Explain Operation, Operation from Sliders; bars.py: drawn
     operation_files.py  Save Operation, Load Operation; operation_folder.py: where files lie
@@ -46,6 +46,7 @@ from .qwen.loaders import ApplyQwen, LoadQwen
 from .qwen.operation import ExtractQwenOperation
 from .qwen.operation_files import LoadQwenOperation, SaveQwenOperation
 from .qwen.sampler import QwenSampler
+from .refine import RefineOperation
 from .reproject import Reproject
 from .retouch import RetouchSampler
 from .sample_portraits import SamplePortraits
@@ -58,6 +59,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadConnector,
     LoadDiT,
     ExtractOperation,
+    RefineOperation,
     RetouchSampler,
     Reproject,
     ApplyField,

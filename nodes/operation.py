@@ -1,19 +1,18 @@
-"""Extract Operation: one before/after pair becomes an operation for any number of photos, and a picture of it."""
+"""Extract Operation: a before/after pair, or several of one look, become an operation, and pictures of it."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..mirrorppr_core.exemplar import Exemplar
 from ..mirrorppr_core.mini.operation import Operation
 from .picture import draw_findings
 from .sockets import (
     CATEGORY,
     ExtractorSocket,
     OperationSocket,
+    exemplar_pairs,
     face_input,
     found_by,
-    one_photo,
     pictures_to_image,
     pose_choices,
     pose_inputs,
@@ -28,12 +27,20 @@ class ExtractOperation(io.ComfyNode):
             display_name="Extract Operation (MirrorPPR)",
             category=CATEGORY,
             **found_by("exemplar", "before after", "retouch", "liquify", "learn"),
-            description="Reads the retouch out of one photo before and after. Use the operation on as many other "
-            "photos as you like. Changes of shape are read; colour and skin are not.",
+            description="Reads the retouch out of one photo before and after, or out of a batch of pairs of one look, "
+            "which is better. Use the operation on as many other photos as you like. Changes of shape are read; colour "
+            "and skin are not.",
             inputs=[
                 ExtractorSocket.Input("extractor", tooltip="From Load MirrorPPR or Load Extractor."),
-                io.Image.Input("before", tooltip="The exemplar portrait before retouching, at least 256 pixels high."),
-                io.Image.Input("after", tooltip="The same photo retouched, at exactly the same size, uncropped."),
+                io.Image.Input(
+                    "before",
+                    tooltip="The exemplar portrait before retouching, at least 256 pixels high. Start with one; a "
+                    "batch of two to eight people with the same retouch is more exact.",
+                ),
+                io.Image.Input(
+                    "after",
+                    tooltip="The same photo retouched, at exactly the same size, uncropped. A batch: in one order.",
+                ),
                 face_input(
                     "Whose retouch to read. Start with only: the one face, or of several the one that changed. "
                     "Numbers count from the left.",
@@ -49,7 +56,7 @@ class ExtractOperation(io.ComfyNode):
                 io.Image.Output(
                     "picture",
                     display_name="picture",
-                    tooltip="What was found: the face, its landmarks and how it was moved.",
+                    tooltip="What was found: the face, its landmarks and how it was moved. One picture a pair.",
                 ),
                 io.String.Output(
                     "notes", display_name="notes", tooltip="What to know about this exemplar, in plain words."
@@ -59,11 +66,11 @@ class ExtractOperation(io.ComfyNode):
 
     @classmethod
     def execute(cls, extractor, before, after, face="only", pose=None, joints="auto") -> io.NodeOutput:
-        exemplar = Exemplar(one_photo(before, "exemplar before"), one_photo(after, "exemplar after"))
-        (choice,) = pose_choices(pose, joints, before, "pose")
-        extracted = extractor.extract(exemplar, face=face, pose=choice)
-        picture = draw_findings(exemplar.before, extracted.face, extracted.field)
-        return io.NodeOutput(extracted.operation, pictures_to_image([picture]), _notes(extracted.operation))
+        pairs = exemplar_pairs(before, after)
+        found = extractor.extract_together(pairs, face=face, poses=pose_choices(pose, joints, before, "pose"))
+        seen = [(pair.before, one) for pair, one in zip(pairs, found.each, strict=True) if one is not None]
+        drawn = [draw_findings(photo, one.face, one.field) for photo, one in seen]
+        return io.NodeOutput(found.operation, pictures_to_image(drawn), _notes(found.operation))
 
 
 def _notes(operation: Operation) -> str:

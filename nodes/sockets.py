@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ..mirrorppr_core.bodies.given import poses_of
 from ..mirrorppr_core.bodies.sources import SOURCES, PoseChoice
+from ..mirrorppr_core.exemplar import Exemplar
 from ..mirrorppr_core.geometry.displacement import changed_mask
 from ..mirrorppr_core.geometry.field import Field
 from ..mirrorppr_core.mini.editor import MAX_STRENGTH
@@ -80,6 +81,15 @@ def one_photo(image: Tensor, name: str) -> Tensor:
             "Connect a single picture, or take one out of the batch (ImageFromBatch)."
         )
     return photos(image)[0]
+
+
+def exemplar_pairs(before: Tensor, after: Tensor) -> list[Exemplar]:
+    """Two IMAGE batches -> one pair for each photo, in order."""
+    if len(before) != len(after):
+        raise ValueError(
+            f"before holds {len(before)} pictures but after {len(after)}: connect both of every pair, in the same order"
+        )
+    return [Exemplar(one, other) for one, other in zip(photos(before), photos(after), strict=True)]
 
 
 def to_image(results: Sequence[Tensor]) -> Tensor:

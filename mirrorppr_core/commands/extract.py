@@ -13,19 +13,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..exemplar import Exemplar
 from ..mini.explain import explain
 from ..mini.files import bundled_set
 from ..mini.operation_file import PICTURES, check_name, opened, save_operation
 from ..mini.pipeline import MirrorPPR
 from ..operations.atoms import atoms_of
-from ..photo_files import read_photo
+from .source import add_pairs, read_pairs
 
 
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("extract", help="keep the retouch shown by a before/after pair as a file")
-    parser.add_argument("--before", type=Path, required=True, help="the exemplar portrait before retouching")
-    parser.add_argument("--after", type=Path, required=True, help="the same photo after retouching, same size")
+    add_pairs(parser, required=True)
     parser.add_argument("--out", type=Path, required=True, help="the file to write, .safetensors; never overwritten")
     parser.add_argument("--name", help="what to call the operation (default: the file's name)")
     parser.add_argument(
@@ -49,15 +47,16 @@ def run(options: Any) -> int:
         raise ValueError(f"{options.out} does not end in .safetensors: name the operation file to write")
     if options.out.exists():
         raise FileExistsError(f"{options.out} exists already and is not overwritten: choose another name")
-    before, after = read_photo(options.before), read_photo(options.after)
+    pairs = read_pairs(options)
     model = MirrorPPR.from_folder(options.weights or bundled_set())
-    operation = model.extract(Exemplar(before.pixels, after.pixels), face=options.exemplar_face)
+    operation = model.extract(pairs, face=options.exemplar_face)
     save_operation(options.out, operation, name=name, pictures=options.pictures)
     told = explain(operation, atoms_of(model.editor.config.dit.operations))
     report = {
         "output": str(options.out),
         "name": name,
         "set": operation.set_id,
+        "pairs": operation.pairs,
         "privacy": opened(options.out).metadata["privacy"],
         "largest_displacement_px": round(operation.largest_px, 3),
         "unchanged": operation.is_identity,

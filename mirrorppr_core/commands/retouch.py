@@ -16,14 +16,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..exemplar import Exemplar
 from ..images import check_photo
 from ..mini.arithmetic import AnyOperation
 from ..mini.editor import MAX_STRENGTH, RetouchConfig
 from ..mini.files import bundled_set
 from ..mini.pipeline import MirrorPPR
 from ..photo_files import Photo, prepare_folder, read_photo, write_png
-from .source import add_source, pose_choice, source_files, take
+from .source import add_source, pair_files, pose_choice, read_pairs, source_files, take
 
 
 def add_parser(subparsers: Any) -> None:
@@ -139,10 +138,12 @@ def _retouch_qwen(options: Any) -> dict[str, Any]:
     num_steps = NUM_STEPS if options.steps is None else options.steps
     seed = SEED if options.seed is None else options.seed
     config = QwenRetouchConfig(num_steps=num_steps, seed=seed, guidance=options.guidance)
-    targets = _targets(options.query, options.out, keep=(options.before, options.after))
-    before, after = read_photo(options.before), read_photo(options.after)
+    if len(options.before) > 1:
+        raise ValueError("--engine qwen reads one pair: name one --before and one --after")
+    targets = _targets(options.query, options.out, keep=pair_files(options))
+    exemplar = read_pairs(options)[0]
     engine = QwenEngine.from_folders(weights=options.weights, base=options.base, device=options.device)
-    operation = engine.extract(Exemplar(before.pixels, after.pixels))
+    operation = engine.extract(exemplar)
     prepare_folder(options.out)
     photos, failed = [], []
     for query, target in targets:

@@ -1,4 +1,4 @@
-"""Where a command's retouch comes from: a before/after pair, or an operation file kept of one."""
+"""Where a command's retouch comes from: a before/after pair, several of one look, or an operation file kept of them."""
 
 from __future__ import annotations
 
@@ -27,9 +27,35 @@ class Source:
     report: dict[str, Any]
 
 
+def add_pairs(parser: Any, *, required: bool = False) -> None:
+    parser.add_argument(
+        "--before",
+        type=Path,
+        action="append",
+        required=required,
+        help="the exemplar portrait before retouching; repeat --before and --after for up to eight pairs of one look",
+    )
+    parser.add_argument(
+        "--after", type=Path, action="append", required=required, help="the same photo after retouching, same size"
+    )
+
+
+def pair_files(options: Any) -> tuple[Path, ...]:
+    """Before and after of every pair by turns. Raises ValueError unless there are as many of both."""
+    if len(options.before) != len(options.after):
+        raise ValueError(
+            f"{len(options.before)} --before but {len(options.after)} --after: name both for every pair, in one order"
+        )
+    return tuple(file for pair in zip(options.before, options.after, strict=True) for file in pair)
+
+
+def read_pairs(options: Any) -> list[Exemplar]:
+    photos = [read_photo(path).pixels for path in pair_files(options)]
+    return [Exemplar(*pair) for pair in zip(photos[::2], photos[1::2], strict=True)]
+
+
 def add_source(parser: Any) -> None:
-    parser.add_argument("--before", type=Path, help="the exemplar portrait before retouching")
-    parser.add_argument("--after", type=Path, help="the same photo after retouching, same size")
+    add_pairs(parser)
     parser.add_argument("--operation", type=Path, help="instead of both: an operation file, as `extract` writes it")
     parser.add_argument("--pose", choices=SOURCES, default=SOURCES[0], help="who finds joints (default: auto)")
     parser.add_argument("--pose-before", type=Path, help="joints of before as OpenPose JSON; else they are looked for")
@@ -41,7 +67,7 @@ def pose_choice(joints: str, file: Path | None, photo: Tensor) -> PoseChoice:
 
 
 def source_files(options: Any) -> tuple[Path, ...]:
-    """The files that the retouch comes from. Raises ValueError unless it is a pair or an operation, one of them."""
+    """The files that the retouch comes from. Raises ValueError unless they are pairs or an operation, one of both."""
     pair = [name for name in ("before", "after") if getattr(options, name) is not None]
     if options.operation is not None:
         if pair:
@@ -49,18 +75,21 @@ def source_files(options: Any) -> tuple[Path, ...]:
         return (options.operation,)
     if len(pair) < 2:
         raise ValueError("name the exemplar with --before and --after, or an operation file with --operation")
-    return options.before, options.after
+    return pair_files(options)
 
 
 def take(options: Any, model: MirrorPPR) -> Source:
     """Extract or load. Raises OSError or ValueError with the remedy."""
-    files = source_files(options)
+    source_files(options)
     began = time.perf_counter()
     if options.operation is None:
-        before, after = (read_photo(path).pixels for path in files)
-        pose = pose_choice(options.pose, options.pose_before, before)
-        operation = model.extract(Exemplar(before, after), face=options.exemplar_face, pose=pose)
-        kind, about, notes = "exemplar", {}, operation.notes
+        pairs = read_pairs(options)
+        files = [None] * len(pairs) if options.pose_before is None else [options.pose_before]
+        if len(files) != len(pairs):
+            raise ValueError("--pose-before is of one picture: name a single pair with it")
+        poses = [pose_choice(options.pose, file, one.before) for file, one in zip(files, pairs, strict=True)]
+        operation = model.extract(pairs, face=options.exemplar_face, poses=poses)
+        kind, about, notes = "exemplar", {"pairs": operation.pairs}, operation.notes
     else:
         kept = load_operation(options.operation, model.extractor)
         operation, kind, about, notes = kept.operation, "operation", {"name": kept.name}, kept.notes

@@ -5,8 +5,9 @@
 A retouching operation looks almost the same on every face once it is seen in this frame, so little is left to
 learn. The spline from the template's landmarks to the photo's is linear in the photo's landmarks: its dense map is
 a constant matrix times the landmarks. It is smoothed (not interpolating): an exact spline folds on a few per cent
-of faces. Motion is carried between photo and view by ONE similarity per face, never by the local Jacobian, so that
-a motion of a tenth of the face stays a tenth of the face.
+of faces. It reaches as far as the landmarks do; beside the face (outline.py) every cell keeps the shape of the nearest
+place of the outline, fading to half of it. Motion is carried between photo and view by ONE similarity per face, never
+by the local Jacobian, so that a motion of a tenth of the face stays a tenth of the face.
 
 Thin-plate splines: Bookstein 1989; smoothing: Wahba 1990. Similarity fit: Umeyama 1991 (see landmarks.py).
 Shapes: K landmarks, N cells a side. Cells and pixels: centre of the first one is 0.
@@ -24,6 +25,8 @@ from ..geometry.crop import pixel_box
 from ..geometry.displacement import pixel_grid, sample, smoothstep
 from ..geometry.field import Field
 from ..geometry.similarity import Similarity, fit_similarity
+from .landmarks import OVAL
+from .outline import onto
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,8 @@ class ViewConfig:
 
 
 _INVERSE_ITERATIONS = 24
+_FADE = 0.5  # eye distances beside the face over which a face's own shape is lost ...
+_KEPT_FAR = 0.5  # ... down to this share of it
 _BORDER_CELLS = 4  # motion fades to zero over these cells: nothing may jump at the edge of the view
 
 
@@ -91,7 +96,10 @@ class CanonicalView(nn.Module):
         centre = (config.size - 1) / 2
         template = (mean_face.double() - extent.mean(0)) * cells_per_unit + centre
         self.register_buffer("template", template.float(), persistent=False)
-        matrix = _spline_matrix(template, _cells(config.size).double(), smoothing=config.smoothing)
+        cells = _cells(config.size).double()
+        place, beside = onto(cells, template[list(OVAL)])
+        kept = _KEPT_FAR + (1 - _KEPT_FAR) * torch.exp(-beside / (_FADE * cells_per_unit))
+        matrix = kept[:, None] * _spline_matrix(template, place, smoothing=config.smoothing)
         self.register_buffer("matrix", matrix.float(), persistent=False)  # (N * N, K)
         # Back from shape maps to landmarks: a least-squares inverse, exact for maps that the matrix made.
         self.register_buffer("readout", torch.linalg.pinv(matrix).float(), persistent=False)  # (K, N * N)

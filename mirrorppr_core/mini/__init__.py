@@ -1,6 +1,7 @@
 """Our small engine: a pair to an operation, an operation and a photo to a field; the files of its sets.
 
 pipeline.py      what a caller sees
+several.py       pairs of one look -> one operation; an operation and a correction -> a better one
 extractor.py     exemplar -> operation; close_up.py: its face; findings.py: what to know about it
 operation.py     what one holds
 editor.py        operation + photo -> field -> photo;  person.py: one operation on one face

@@ -11,6 +11,7 @@ its retouched copy, so how far each pixel moved can be measured to a fraction of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -33,9 +34,11 @@ from .close_up import close_up
 from .codec import FieldCodec, motion_scale
 from .findings import Found, check_aligned, notes_on
 from .operation import Operation
+from .several import check_number, refined, repeats, together
 from .sight import Sight
 
 _THUMBNAIL_PX = 128
+_LEAST_CELLS = 1e-3  # longest motion that counts: 0.02 px on a face of 1024 px; less is rounding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,14 @@ class Extracted:
     faces: tuple[Face, ...]
     face: Face
     field: Field
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractedTogether:
+    """One operation from several pairs.  each: what was seen on each, in order; None where one repeats another."""
+
+    operation: Operation
+    each: tuple[Extracted | None, ...]
 
 
 @dataclass(frozen=True)
@@ -82,6 +93,47 @@ class OperationExtractor:
         operation = replace(operation, largest_px=field.max_px, exemplars=(exemplar,))
         return Extracted(operation=operation, faces=tuple(faces), face=person, field=field)
 
+    def extract_together(
+        self, exemplars: Sequence[Exemplar], *, face: str = "only", poses: Sequence[PoseChoice] | None = None
+    ) -> ExtractedTogether:
+        """What was done in one to eight pairs of one look, as one operation (several.py).
+
+        poses: where the joints of each before come from.
+
+        Raises ValueError that names the pair: one that is no pair, or pairs of which no two show the same.
+        """
+        check_number(len(exemplars))
+        again, each = repeats(exemplars), []
+        for place, exemplar in enumerate(exemplars):
+            try:
+                pose = None if poses is None else poses[place]
+                each.append(None if place in again else self.extract(exemplar, face=face, pose=pose))
+            except ValueError as error:
+                if len(exemplars) == 1:
+                    raise
+                raise ValueError(f"pair {place + 1} of {len(exemplars)}: {error}") from error
+        operations = [each[again.get(place, place)].operation for place in range(len(exemplars))]
+        left_out = {later: f"it is pair {earlier + 1} once more" for later, earlier in again.items()}
+        return ExtractedTogether(operation=together(operations, left_out=left_out), each=tuple(each))
+
+    def refine(self, operation: Operation, correction: Exemplar, *, face: str = "only") -> Extracted:
+        """The operation made better by one result that was corrected by hand, and what was seen on that.
+
+        correction: the query, and its corrected result.  Raises ValueError where they show another retouch.
+        """
+        if not isinstance(operation, Operation):
+            raise ValueError(
+                "only an operation that was extracted from pairs can be refined, not one made of others or of sliders: "
+                "refine its parts, then combine them again"
+            )
+        if operation.set_id != self.set_id:
+            raise ValueError(
+                f"the operation was extracted by set {operation.set_id} but this extractor is of set {self.set_id}: "
+                "extract it again with this set"
+            )
+        seen = self.extract(correction, face=face)
+        return replace(seen, operation=refined(operation, seen.operation))
+
     def _read(
         self, before: Tensor, laid: Laid, person: Face, pose: PoseChoice
     ) -> tuple[Operation, FaceView, Field | None]:
@@ -93,6 +145,7 @@ class OperationExtractor:
         close = close_up(before, after, view, canonical)
         beside = self.sight.bodies.read(before, after, Copy(overall.motion.displacement, overview.factor), person, pose)
         motion = close.motion * beside.face_share
+        motion = motion * (motion.norm(dim=1).amax() > _LEAST_CELLS)
         found = Found(overall=overall, close=close, beside=beside, moved=bool((motion != 0).any()))
         photo_face = PhotoFace(person.mesh, (before.shape[-2], before.shape[-1]))
         size = self.config.mae.image_size

@@ -24,7 +24,7 @@ class Operation:
     largest_px: longest displacement of the exemplar's pixels, as the operation knows it.
     body: None where only the face moved.
     exemplars: the pairs it was read from, and thumbnails: (2, 3, S, S) uint8, the straightened face before and after;
-    both are for keeping and for looking at, and change nothing.
+    both are for keeping and for looking at, and change nothing.  pairs: how many it was read from (several.py).
     """
 
     tokens: Tensor
@@ -37,6 +37,7 @@ class Operation:
     body: BodyMotion | None = None
     exemplars: tuple[Exemplar, ...] = ()
     thumbnails: Tensor | None = None
+    pairs: int = 1
 
     @property
     def is_identity(self) -> bool:

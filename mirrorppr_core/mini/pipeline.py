@@ -1,13 +1,13 @@
 """MirrorPPR as a user sees it: extract an operation once, apply it to any number of portraits.
 
 model = MirrorPPR.bundled()
-operation = model.extract(Exemplar(before, after))
+operation = model.extract(Exemplar(before, after))            or [Exemplar(...), Exemplar(...)] of one look
 result = model.retouch(query, operation, RetouchConfig(strength=0.8))
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,8 +48,20 @@ class MirrorPPR:
         """The Mini weights that come with this package."""
         return cls.from_folder(bundled_set())
 
-    def extract(self, exemplar: Exemplar, *, face: str = "only", pose: PoseChoice | None = None) -> Operation:
-        return self.extractor.extract(exemplar, face=face, pose=pose).operation
+    def extract(
+        self,
+        exemplar: Exemplar | Sequence[Exemplar],
+        *,
+        face: str = "only",
+        poses: Sequence[PoseChoice] | None = None,
+    ) -> Operation:
+        """From one pair, or from two to eight of one look, which is better (several.py)."""
+        exemplars = [exemplar] if isinstance(exemplar, Exemplar) else exemplar
+        return self.extractor.extract_together(exemplars, face=face, poses=poses).operation
+
+    def refine(self, operation: Operation, correction: Exemplar, *, face: str = "only") -> Operation:
+        """A better operation from a result corrected by hand.  correction: the query, and its corrected result."""
+        return self.extractor.refine(operation, correction, face=face).operation
 
     def retouch(
         self,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..exemplar import Exemplar
-from .arithmetic import AnyOperation, Leaf, averaged, leaves, with_leaves
+from .arithmetic import AnyOperation, Leaf, leaves, with_leaves
 from .extractor import OperationExtractor
 from .operation import Operation
 from .operation_file import TYPES, opened
@@ -64,6 +64,5 @@ def _fit(leaf: Leaf, extractor: OperationExtractor, name: str) -> AnyOperation:
     return _again(leaf.exemplars, extractor)
 
 
-def _again(exemplars: tuple[Exemplar, ...], extractor: OperationExtractor) -> AnyOperation:
-    found = [extractor.extract(exemplar).operation for exemplar in exemplars]
-    return found[0] if len(found) == 1 else averaged(found)
+def _again(exemplars: tuple[Exemplar, ...], extractor: OperationExtractor) -> Operation:
+    return extractor.extract_together(exemplars).operation

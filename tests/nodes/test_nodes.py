@@ -329,9 +329,9 @@ def test_nan_is_refused(host, node_id, name):
     assert_refused(host, prompt, f"{name} contains NaN or infinite pixels")
 
 
-def test_an_exemplar_of_two_pictures_is_refused(host):
+def test_a_batch_of_befores_needs_as_many_afters(host):
     two = node("ImageBatch", image1=[BEFORE, 0], image2=[AFTER, 0])
-    assert_refused(host, retouch({EXTRACT: {"before": ["20", 0]}}, n20=two), "batch of 2 pictures: an exemplar is one")
+    assert_refused(host, retouch({EXTRACT: {"before": ["20", 0]}}, n20=two), "before holds 2 pictures but after 1")
 
 
 def test_an_error_in_a_batch_names_the_picture(host, upload):

@@ -25,6 +25,7 @@ MISTAKES = {
     "exemplar_benchmark": "--portraits nowhere",
     "export": "--run nowhere --out out",
     "find_landmarks": "--portraits nowhere --out landmarks.npz",
+    "generality": "--portraits nowhere",
     "make_cases": "--portraits nowhere --out out",
     "operation_benchmark": "explain --portraits nowhere",
     "pack": "--portraits nowhere --out out",

@@ -203,7 +203,7 @@ def _tried(
 ) -> tuple[Retouched | None, str]:
     try:
         pair = Exemplar(pictures.exemplar_before, pictures.exemplar_after)
-        operation = model.extract(pair, face="largest", pose=exemplar)
+        operation = model.extract(pair, face="largest", poses=[exemplar])
         return model.retouch(pictures.query, operation, RetouchConfig(face="largest"), pose=query), ""
     except ValueError as error:
         return None, str(error)

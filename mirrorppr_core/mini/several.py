@@ -1,0 +1,169 @@
+"""Several exemplars of one look as one operation: the retouch as it would be on their average face.
+
+    pair i  ->  motion_i, shape_i, atoms_i, tokens_i     --mean, by agreement-->     one operation, as small as before
+
+One pair cannot tell in which unit its tool thinks; what differs from face to face fades in the mean, and so does what
+was measured badly. Everything an operation holds of a face is linear in the canonical view, so the mean of several is
+again an operation, on the mean face: what a named operation does to the mean is the mean of what it does to each.
+Retouching takes no longer than with one pair. Beside the face a body has its own pose, so there the first pair speaks.
+
+Pairs agree when their motions, seen in the canonical view, point the same way. The largest group that agrees is taken,
+the others are named and left out; where no two agree there is no look to repeat.
+Shapes: I pairs, N cells a side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..bodies.motion import BodyMotion
+from ..exemplar import Exemplar
+from .operation import Operation
+
+MAX_PAIRS = 8  # more hardly help
+AGREE = 0.45  # cosine; of one tool on two people 0.7 or more in nine of ten cases, of two tools less in 98 of 100
+_COARSE = 4  # cells: motions are compared at this grain, finer ones never lie on each other
+_CELLS_PER_U = 32.0  # face motion is in cells, of which an eye distance has 16; u is about two eye distances
+
+
+def check_number(count: int) -> None:
+    """Raise ValueError unless so many pairs can be taken together."""
+    if count < 1:
+        raise ValueError("there is no exemplar pair: pass one to eight, each a photo before and after retouching")
+    if count > MAX_PAIRS:
+        raise ValueError(
+            f"{count} exemplar pairs are too many: take the {MAX_PAIRS} that show the look best; three are often enough"
+        )
+
+
+def repeats(exemplars: Sequence[Exemplar]) -> dict[int, int]:
+    """Pairs that are an earlier pair once more: place of the pair -> place of the earlier one."""
+    found: dict[int, int] = {}
+    for later, pair in enumerate(exemplars):
+        for earlier in range(later):
+            if earlier not in found and _same(pair, exemplars[earlier]):
+                found[later] = earlier
+                break
+    return found
+
+
+def together(operations: Sequence[Operation], *, left_out: dict[int, str] | None = None) -> Operation:
+    """The operation that these pairs show together, with notes that name the pairs that were not used.
+
+    operations: one for each pair, of one set.  left_out: pairs not to use, by their place, and why.
+    Raises ValueError where several pairs moved something and no two agree.
+    """
+    if len(operations) == 1:
+        return operations[0]
+    notes = {place: f"is left out: {why}" for place, why in (left_out or {}).items()}
+    moved = [i for i, one in enumerate(operations) if i not in notes and not one.is_identity]
+    if not moved:
+        return operations[0]
+    for place, one in enumerate(operations):
+        if place not in notes and one.is_identity:
+            notes[place] = "is left out: nothing moved between before and after"
+    cosines = agreement([operations[i] for i in moved])
+    chosen = _largest_group(cosines)
+    if len(moved) > 1 and len(chosen) == 1:
+        closest = float((cosines - 2 * torch.eye(len(moved))).max())
+        raise ValueError(
+            f"pairs {_listed([i + 1 for i in moved])} show different retouches (agreement {closest:.2f} at most, pairs "
+            "of one look have 0.7 or more): extract each look on its own, and combine or blend the operations if you "
+            "want both"
+        )
+    kept = [moved[i] for i in chosen]
+    for i, place in enumerate(moved):
+        if place not in kept:
+            among = float(cosines[i, chosen].mean())
+            notes[place] = f"is left out: it shows something else (agreement {among:.2f}, pairs of one look have 0.7)"
+    weights = cosines[chosen][:, chosen].mean(1).clamp(min=0.1)
+    own = [f"pair {i + 1}: {note}" for i in kept for note in operations[i].notes]
+    named = [f"pair {place + 1} {text}" for place, text in sorted(notes.items())]
+    return replace(mean_of([operations[i] for i in kept], weights), notes=(*own, *named))
+
+
+def mean_of(operations: Sequence[Operation], weights: Tensor) -> Operation:
+    """Weighted mean of operations of one set.  weights: (I,), above 0; one of several pairs counts for each of them."""
+    if len(operations) == 1:
+        return operations[0]
+    share = weights * torch.tensor([float(one.pairs) for one in operations])
+    share = share / share.sum()
+
+    def mean(name: str) -> Tensor:
+        return sum(w * getattr(one, name) for w, one in zip(share, operations, strict=True))
+
+    with_body = [one for one in operations if one.body is not None]
+    return replace(
+        operations[0],
+        tokens=mean("tokens"),
+        motion=mean("motion"),
+        shape=mean("shape"),
+        atoms=mean("atoms"),
+        largest_px=max(one.largest_px for one in operations),
+        body=with_body[0].body if 2 * len(with_body) > len(operations) else None,
+        exemplars=tuple(pair for one in operations for pair in one.exemplars),
+        pairs=sum(one.pairs for one in operations),
+    )
+
+
+def refined(operation: Operation, correction: Operation) -> Operation:
+    """A better operation from one result that was corrected by hand.
+
+    correction: what was read between the photo before and its corrected version. It joins the pairs that the operation
+    was made of, as one of them. Raises ValueError where it shows another retouch.
+    """
+    if correction.is_identity:
+        raise ValueError("the correction shows no change: pass the photo before retouching and its corrected version")
+    if operation.is_identity:
+        return correction
+    agree = float(agreement([operation, correction])[0, 1])
+    if agree < AGREE:
+        raise ValueError(
+            f"the correction shows another retouch than the operation (agreement {agree:.2f}, one look has 0.7 or "
+            "more): extract it on its own"
+        )
+    result = mean_of([operation, correction], torch.ones(2))
+    return replace(result, notes=tuple(dict.fromkeys((*operation.notes, *correction.notes))))
+
+
+def agreement(operations: Sequence[Operation]) -> Tensor:
+    """Cosines (I, I) between what the operations move, on the face and beside it."""
+    rows = F.avg_pool2d(torch.cat([one.motion for one in operations]), _COARSE).flatten(1)
+    if any(one.body is not None for one in operations):
+        beside = _amplitudes([one.body for one in operations])
+        rows = torch.cat([rows, _CELLS_PER_U * beside], dim=1)
+    unit = rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-9)
+    return unit @ unit.T
+
+
+def _amplitudes(bodies: Sequence[BodyMotion | None]) -> Tensor:
+    """What each body's motion is made of, family by family and part by part: (I, K), in u."""
+    told: list[dict[str, Tensor]] = []
+    for body in bodies:
+        fitted = {} if body is None else {one.name: one.amplitudes for one in body.fitted}
+        parts = {} if body is None else {f"map {one.part}": one.coefficients.flatten() for one in body.part_map.parts}
+        told.append(fitted | parts)
+    sizes = {name: len(values) for one in told for name, values in one.items()}
+    return torch.stack([torch.cat([one.get(name, torch.zeros(size)) for name, size in sizes.items()]) for one in told])
+
+
+def _largest_group(cosines: Tensor) -> list[int]:
+    """Those that agree with the one that most agree with; among equals, the closest."""
+    agree = cosines >= AGREE
+    worth = agree.sum(1) + (cosines * agree).sum(1) / (len(cosines) + 1)
+    return agree[int(worth.argmax())].nonzero()[:, 0].tolist()
+
+
+def _same(one: Exemplar, other: Exemplar) -> bool:
+    pairs = ((one.before, other.before), (one.after, other.after))
+    return all(a.shape == b.shape and a.dtype == b.dtype and bool(torch.equal(a, b)) for a, b in pairs)
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    words = [str(number) for number in numbers]
+    return f"{', '.join(words[:-1])} and {words[-1]}"
