@@ -225,6 +225,12 @@ def test_file_names_do_not_repeat_their_folder():
             assert not any(path.stem.startswith(f"{name}_") for name in inside), f"{path}"
 
 
+def test_names_of_test_files_are_unique():
+    """pytest imports them by name alone: two of one name stop the whole run."""
+    names = [path.name for path in files() if path.parts[0] == "tests" and path.name.startswith("test_")]
+    assert not {name for name in names if names.count(name) > 1}
+
+
 def test_functions_are_short_enough_to_read():
     for folder in sorted(OURS):
         for path in python_files(folder):
