@@ -13,8 +13,12 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from ..images import check_photo
 from ..mini.arithmetic import AnyOperation
@@ -145,24 +149,12 @@ def _retouch_qwen(options: Any) -> dict[str, Any]:
     engine = QwenEngine.from_folders(weights=options.weights, base=options.base, device=options.device)
     operation = engine.extract(exemplar)
     prepare_folder(options.out)
-    photos, failed = [], []
-    for query, target in targets:
-        try:
-            photo = read_photo(query)
-            check_photo(photo.pixels, query.name)
-            photos.append((query, target, photo))
-        except (ValueError, OSError) as error:
-            failed.append(_failure(query, error))
-    results = retouch_album(
-        engine,
-        [photo.pixels for _, _, photo in photos],
-        operation,
-        config,
-        strength=options.strength,
-        generated=options.generated,
-    )
-    rows = []
-    for (query, target, photo), result in zip(photos, results, strict=True):
+    failed, reading, rows = [], deque(), []
+    photos = _readable(targets, reading, failed)
+    for result in retouch_album(
+        engine, photos, operation, config, strength=options.strength, generated=options.generated
+    ):
+        query, target, photo = reading.popleft()
         if isinstance(result, ValueError):
             rows.append(_failure(query, result))
             continue
@@ -176,6 +168,21 @@ def _retouch_qwen(options: Any) -> dict[str, Any]:
         row = {"query": str(query), "output": str(target), "largest_displacement_px": largest}
         rows.append({**row, "notes": list(result.notes)})
     return {"set": engine.files.set_id, "queries": rows + failed}
+
+
+def _readable(
+    targets: list[tuple[Path, Path]], reading: deque[tuple[Path, Path, Photo]], failed: list[dict[str, Any]]
+) -> Iterator[Tensor]:
+    """The pixels of those queries that can be read, one by one; which ones they are is left in `reading`."""
+    for query, target in targets:
+        try:
+            photo = read_photo(query)
+            check_photo(photo.pixels, query.name)
+        except (ValueError, OSError) as error:
+            failed.append(_failure(query, error))
+            continue
+        reading.append((query, target, photo))
+        yield photo.pixels
 
 
 def _failure(query: Path, error: Exception) -> dict[str, Any]:
