@@ -36,7 +36,8 @@ _FROM_EYES = 5.0  # u in eye distances where no measure of the body is shared; s
 _REACH = 1.2  # u around the parts: beyond, nothing is carried
 _MIN_STRIDE_PX, _STRIDES_PER_UNIT = 2.0, 32
 _STILL_PX = 0.02  # at strength 1, a motion below this is none: places far off keep their bits
-_MISSED = 0.2  # of the amplitudes: more that has no place on the query is worth a note
+_TRACE = 0.1  # of all amplitudes
+_MISSED, _ABSENT = 0.2, 0.9  # of a group's amplitudes that has no place on the query: worth a note, all of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +63,10 @@ class BodyMotion:
         return bool(self.fitted) or bool(self.part_map.parts)
 
     def groups(self) -> tuple[str, ...]:
-        """Which of frames.GROUPS it moves."""
-        found = {one.group() for one in self.fitted} | {group_of(one.part) for one in self.part_map.parts}
-        return tuple(group for group in GROUPS if group in found)
+        """Which of frames.GROUPS it moves more than a trace of."""
+        rows = _amounts(self)
+        amounts = {group: sum(amount for own, _, amount in rows if own == group) for group in GROUPS}
+        return tuple(group for group in GROUPS if amounts[group] > _TRACE * sum(amounts.values()))
 
     def limited(self, groups: Collection[str]) -> BodyMotion:
         """Only what belongs to some of frames.GROUPS."""
@@ -107,11 +109,13 @@ def body_motion(
 @dataclass(frozen=True)
 class Carried:
     """field: the query's motion.  softened: it had to be, so as not to fold.  missed: groups of parts that move on the
-    exemplar and cannot be told here.  beyond: groups whose motion lies mostly outside the photo."""
+    exemplar and of which some cannot be told here; absent: those of which nothing can.  beyond: groups whose motion
+    lies mostly outside the photo."""
 
     field: Field
     softened: bool = False
     missed: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
     beyond: tuple[str, ...] = ()
 
 
@@ -126,7 +130,8 @@ def carry(
     own = facing(body)
     unit = shared_unit(measures(own), motion.measures) or _FROM_EYES * own.eye_distance
     frames = frames_of(own, unit)
-    missed, beyond = _missed(motion, frames), _beyond(motion, frames, size)
+    missed, absent = (_missed(motion, frames, share) for share in (_MISSED, _ABSENT))
+    beyond = _beyond(motion, frames, size)
 
     def moved_at(points: Tensor) -> Tensor:
         """(rows, columns, 2) photo pixels -> (1, 2, rows, columns) pixels."""
@@ -142,7 +147,7 @@ def carry(
     stride = max(_MIN_STRIDE_PX, unit / _STRIDES_PER_UNIT)
     box = around and _moving_box(moved_at(_grid(around, 2 * stride)), around)
     if box is None:
-        return Carried(Field.zero(*size), missed=missed, beyond=beyond)
+        return Carried(Field.zero(*size), missed=missed, absent=absent, beyond=beyond)
     points = _grid(box, stride)
     left, top, right, bottom = box
     step = torch.tensor([(right - left) / points.shape[1], (bottom - top) / points.shape[0]]).view(1, 2, 1, 1)
@@ -150,11 +155,11 @@ def carry(
     kept = unfold(wanted, torch.zeros_like(wanted))
     dense = F.interpolate(kept * step, (bottom - top, right - left), mode="bicubic", align_corners=False)
     field = Field(displacement=dense, left=left, top=top, height=size[0], width=size[1])
-    return Carried(field, not torch.equal(kept, wanted), missed, beyond)
+    return Carried(field, not torch.equal(kept, wanted), missed, absent, beyond)
 
 
-def _missed(motion: BodyMotion, frames: Mapping[str, Frame]) -> tuple[str, ...]:
-    """Groups that lose much because parts of them do not show."""
+def _missed(motion: BodyMotion, frames: Mapping[str, Frame], share: float) -> tuple[str, ...]:
+    """Groups that lose more than a share because parts of them do not show."""
     total: dict[str, float] = {}
     lost: dict[str, float] = {}
     for group, part, amount in _amounts(motion):
@@ -162,9 +167,7 @@ def _missed(motion: BodyMotion, frames: Mapping[str, Frame]) -> tuple[str, ...]:
         shown = frames[part].presence if part in frames else 0.0
         lost[group] = lost.get(group, 0.0) + amount * (1 - shown)
     whole = sum(total.values())
-    return tuple(
-        g for g in GROUPS if lost.get(g, 0.0) > _MISSED * total.get(g, 1.0) and total.get(g, 0.0) > _MISSED * whole
-    )
+    return tuple(g for g in GROUPS if g in total and lost[g] > share * total[g] and total[g] > _MISSED * whole)
 
 
 def _beyond(motion: BodyMotion, frames: Mapping[str, Frame], size: tuple[int, int]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..faces.locator import Face
 from ..geometry.similarity import Similarity, fit_similarity
 from ..images import reduce
-from .frames import Body
+from .frames import LEAST_TOLD, Body
 from .given import pose_at
 from .joints import find_body
 from .mediapipe_pose import is_installed, mediapipe_pose
@@ -28,6 +28,8 @@ SOURCES = ("auto", "mini", "mediapipe")
 _REACH = 11.0  # face sizes around the face that are looked at
 _LOOK_SIDE = 640  # longest side of that copy
 _FIND_PX = 16  # eye distance of the copy in which the older network looks
+# Of joints that our own network says it sees with less than this, most lie in the wrong place.
+_LEAST_TOLD = {"mini": 0.5}
 _CHIN = 1.7  # eye distances below the eyes
 _NECK = (0.6, 7.0)  # from the eyes to the middle of the shoulders, in eye distances
 _UNIT = (1.8, 14.0)  # u in eye distances: children have 3 to 4, adults 5 to 7, foreshortened faces more
@@ -117,7 +119,7 @@ def body_of(pose: Pose | None, face: Face, mean_face: Tensor) -> Body:
     down = torch.stack([-torch.sin(placed.rotation), torch.cos(placed.rotation)])
     points, told = torch.zeros(len(JOINTS), 2), torch.zeros(len(JOINTS))
     if pose is not None:
-        usable = pose.points.isfinite().all(1) & pose.told.isfinite()
+        usable = pose.points.isfinite().all(1) & (pose.told >= _LEAST_TOLD.get(pose.source, LEAST_TOLD))
         points, told = pose.points.nan_to_num(), torch.where(usable, pose.told, torch.zeros_like(pose.told))
     size = float(placed.scale)
     return Body(points, told, placed.translation, placed.translation + _CHIN * size * down, size)

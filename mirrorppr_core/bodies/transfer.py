@@ -42,14 +42,14 @@ _FACE_FROM, _FACE_TO = 1.3, 1.75  # half sizes of the face; between them its sha
 _STILL_FROM, _STILL_TO = 1.3, 1.05  # the same for a face that must not move, up to the corners of its box
 _FACE_STILL = 0.05  # of the body's largest motion: a face that moves less did not move
 _FROM_EYES = 5.0  # u in eye distances where the body tells no size
-_TOLD = 0.4  # of the body's motion: less is worth a note
+_TOLD, _LEAST_TOLD = 0.4, 0.2  # of the body's motion: less is worth a note, or not worth carrying
 
 _LEFT_OUT = "that part of the retouch is not transferred"
 _NOT_CARRIED = f"the body or the background was moved too: {_LEFT_OUT}"
 _NO_JOINTS = f"the body was moved too, but the shoulders cannot be told in {{photo}}: {_LEFT_OUT}"
 _FAR_AWAY = f"something away from the person was moved too: {_LEFT_OUT}"
 _PARTLY = "much of what was moved beside the face does not follow the body: only part of it is transferred"
-_MISSED = "the exemplar's {parts} moved, but where they are cannot be told in this photo: they are left as they are"
+_MISSED = "the exemplar's {parts} moved, and what of them cannot be told in this photo is left as it is"
 _CUT = "the {parts} that moved in the exemplar lie mostly outside this photo: what is inside is moved"
 _SOFTENED = "so strong a motion would fold the body over itself: it was softened there"
 _WRONG_POSE = (
@@ -121,7 +121,7 @@ class BodySight:
         face_share = self._face_share(measured.planes, measured.view(view))
         places, motion = self._motion_in(low, high, unit, before, measured, view, face_share)
         found, told = body_motion(motion, places, body, unit / CELLS_PER_UNIT, still_face=self._still(measured, face))
-        if not found.moves:
+        if not found.moves or told < _LEAST_TOLD:
             note = _NO_JOINTS.format(photo="the exemplar") if body.middle("shoulder") is None else _NOT_CARRIED
             return BodyReading(None, whole, moved=True, notes=(note,))
         notes = (_FAR_AWAY,) * _moved_far_away(overall, low, high) + (_PARTLY,) * (told < _TOLD)
@@ -140,7 +140,7 @@ class BodySight:
         carried = carry(motion, body, strength, (height, width), still)
         if not carried.field.displacement.numel() and body.middle("shoulder") is None:
             return carried.field, (_NO_JOINTS.format(photo="this photo"),)
-        moved = [group for group in motion.groups() if group not in carried.missed]
+        moved = [group for group in motion.groups() if group not in carried.absent]
         notes = [f"beside the face: {_listed(moved)} moved, by the joints of {_BY[source]}"] if moved and source else []
         notes += [_MISSED.format(parts=_listed(carried.missed))] if carried.missed else []
         notes += [_CUT.format(parts=_listed(carried.beyond))] if carried.beyond else []
