@@ -4,7 +4,8 @@ pipeline.py      what a caller sees
 several.py       pairs of one look -> one operation; an operation and a correction -> a better one
 extractor.py     exemplar -> operation; close_up.py: its face; findings.py: what to know about it
 operation.py     what one holds
-editor.py        operation + photo -> field -> photo;  person.py: one operation on one face
+editor.py        operation + photo -> field -> photo;  person.py: one operation on one face; trust.py: how much of
+                 the network's answer is taken
 arithmetic.py    operations made of operations: scaled, undone, combined, blended, limited
 explain.py       which named operations an operation looks like
 operation_file.py  operations kept in files;  reuse.py: files made fit for another set

@@ -34,6 +34,7 @@ from .codec import FieldCodec, motion_scale
 from .field_dit import FieldCondition, FieldDiT
 from .operation import Operation
 from .sight import Sight
+from .trust import trust
 
 SOFTENED = "so strong a motion would fold the face over itself: it was softened there"
 
@@ -95,7 +96,7 @@ class Person:
                 features=self._features,
             )
             tokens = self.connector(operation.tokens)
-            latent = integrate(
+            answer = integrate(
                 lambda x_t, t: self.field_dit(
                     noisy=x_t, condition=condition, tokens=tokens, t=torch.full((1,), t, dtype=x_t.dtype)
                 ),
@@ -103,6 +104,7 @@ class Person:
                 num_steps=self.walk.num_steps,
                 on_step=self.walk.on_step,
             )
+            latent = latent.lerp(answer, trust(operation, self.field_dit.bank_fit.one_way))
         return self._on_photo(codec.decode(latent, scale) * canonical.window * strength, view)
 
     def _from_sliders(self, sliders: Sliders, strength: float, face: Face) -> Field:
