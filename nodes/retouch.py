@@ -152,7 +152,7 @@ class RetouchSampler(io.ComfyNode):
 
 def _unchanged(photo: Tensor, error: ValueError) -> Retouched:
     still = Field.zero(photo.shape[-2], photo.shape[-1])
-    return Retouched(image=photo, field=still, faces=(), notes=(f"left unchanged: {error}",))
+    return Retouched(image=photo, field=still, faces=(), notes=(f"left unchanged: {error}",), num_found=0)
 
 
 class _Progress:

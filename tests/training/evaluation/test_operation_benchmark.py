@@ -24,7 +24,7 @@ class Errs:
     def retouch(self, query, operation, config):
         self.calls += 1
         field = Field.from_dense(self.truth * (1.3 if self.calls % 2 else 0.7))
-        return Retouched(image=query, field=field, faces=(), notes=())
+        return Retouched(image=query, field=field, faces=(), notes=(), num_found=0)
 
 
 @pytest.fixture
