@@ -84,7 +84,8 @@ def _in_tiles(locator: Locator, image: Tensor, known: list[Face]) -> list[Face]:
         at = Candidate(candidate.score, part.to_photo.inverted().after(candidate.box))
         for again in locator.seen_again(part.planes, [at]):
             face = locator.face_at(part.planes, again)
-            faces += [_moved(face, part.to_photo)] if face is not None else []
+            # Tiles are many chances for a false face as well.
+            faces += [_moved(face, part.to_photo)] if face is not None and face.disagreement < _STEADY else []
     return faces
 
 

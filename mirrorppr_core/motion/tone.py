@@ -14,6 +14,7 @@ from torch import Tensor
 
 _CLIPPED = 0.99  # of the range, and as far from black
 _MIN_CLIPPED_SHARE = 0.01  # of the picture, in any channel, more than in the source
+_MIN_CHANGE = 0.02  # mean change of tone that makes a grade
 _BINS = 32
 _CELL = 4  # the curve is read off averages over so many pixels: small motion does not matter
 
@@ -22,9 +23,11 @@ def toned_alike(source: Tensor, target: Tensor) -> tuple[Tensor, bool]:
     """The source in the target's tones, and whether that was needed.  Both (1, 3, H, W) in [0, 1]."""
     if not _clips(source, target):
         return source, False
-    return torch.cat(
-        [_through_curve(s, t) for s, t in zip(source.split(1, 1), target.split(1, 1), strict=True)], 1
-    ), True
+    channels = zip(source.split(1, dim=1), target.split(1, dim=1), strict=True)
+    toned = torch.cat([_through_curve(own, other) for own, other in channels], dim=1)
+    if float((toned - source).abs().mean()) < _MIN_CHANGE:  # something white was painted, no grade
+        return source, False
+    return toned, True
 
 
 def _clips(source: Tensor, target: Tensor) -> bool:

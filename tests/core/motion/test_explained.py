@@ -9,6 +9,7 @@ from mirrorppr_core.geometry.displacement import length, pixel_grid, warp
 from mirrorppr_core.motion.estimate import estimate_motion
 from mirrorppr_core.motion.explained import explained_motion
 from mirrorppr_core.motion.sharpness import gauss, matched_sharpness
+from mirrorppr_core.motion.tone import toned_alike
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +74,12 @@ def test_a_softened_copy_is_compared_with_a_softened_source(photo, edit):
 
 def test_equal_pictures_are_left_at_their_sharpness(photo):
     assert matched_sharpness(photo, photo)[2] == 0
+
+
+def test_a_grade_that_clips_is_put_on_the_source_and_white_paint_is_none(photo):
+    toned, clipped = toned_alike(photo, (photo * 1.5).clamp(0, 1))
+    assert clipped and (toned - (photo * 1.5).clamp(0, 1)).abs().mean() < 0.01
+    painted = photo.clone()
+    painted[..., 300:340, 100:300] = 1.0
+    same, clipped = toned_alike(photo, painted)
+    assert not clipped and same is photo
