@@ -18,10 +18,11 @@ QUIET = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-PATIENCE_MS = 240_000  # a busy machine draws the page in minutes
+PATIENCE_MS = 120_000  # a busy machine draws the page in minutes
 RUN = """() => new Promise((done) => {
   app.api.addEventListener("execution_success", () => done(""), { once: true });
   app.api.addEventListener("execution_error", (event) => done(JSON.stringify(event.detail)), { once: true });
+  setTimeout(() => done("no answer in two minutes"), 120000);
   app.queuePrompt(0, 1);
 })"""
 DRAWN = """() => app.graph._nodes.map((node) => ({
