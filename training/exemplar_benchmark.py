@@ -101,9 +101,8 @@ def compared(operation: Operation, pair: Pair, view: FaceView, canonical: Canoni
     error = float(wrong[seen].mean() / size[seen].mean())
     near = F.max_pool2d((size > 0.02 * size.amax()).float(), 2 * _MARGIN_CELLS + 1, 1, _MARGIN_CELLS) > 0
     still = float((wrong * ~near).amax()) * view.pixels_per_cell
-    if operation.body is not None:
-        eye_distance = view.pixels_per_cell * canonical.cells_per_eye_distance
-        still = max(still, float(operation.body.motion.norm(dim=1).amax()) * eye_distance)
+    if operation.body is not None and operation.body.moves:
+        still = max(still, operation.largest_px)  # nothing was moved on a body
     return error, still
 
 

@@ -50,7 +50,7 @@ def close_up(before: Tensor, after: Tensor, view: FaceView, canonical: Canonical
     displacement = explained.motion.displacement
     motion = canonical.motion_from_photo(displacement, close)
     told = told_from_px(explained.motion) * factor
-    if is_faint(explained.motion) and (source != target).any():
+    if is_faint(explained.motion) and not explained.clipped and (source != target).any():
         own, own_view, fine = _at_own_resolution(before, after, box, view, explained.painted)
         if own.displacement.any():
             motion = canonical.motion_from_photo(own.displacement, own_view)

@@ -140,7 +140,7 @@ class OperationExtractor:
         """The operation on one person, that face's view of before, and what moved beside it."""
         after, overview, canonical = laid.after, laid.overview, self.sight.view
         overall = explained_motion(source=overview.before, target=overview.after, first=laid.motion)
-        check_aligned(overall, person.box, overview.factor)
+        check_aligned(overall, overview, person.box)
         view = canonical.fit(person.landmarks)
         close = close_up(before, after, view, canonical)
         beside = self.sight.bodies.read(before, after, Copy(overall.motion.displacement, overview.factor), person, pose)

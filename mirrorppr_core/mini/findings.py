@@ -16,7 +16,7 @@ from .close_up import CloseUp
 
 _VISIBLE = 6 / 255  # a change of colour that counts
 _MISALIGNED_PX = 1.3  # median motion around the face in the overview; aligned pairs stay below 0.3, however edited
-_MIN_UNPAINTED = 0.2  # of what lies around the face; with less there is nothing to tell the place from
+_TEXTURE, _MIN_AROUND = 0.02, 0.01  # slope that shows motion; share of the picture, with less nothing tells the place
 _FACE_MARGIN = 0.05  # of the face's box: paint so near is on the face
 
 
@@ -30,18 +30,23 @@ class Found:
     moved: bool
 
 
-def check_aligned(overall: Explained, box: tuple[float, ...], factor: int) -> None:
-    """Raise if what lies around the face moved as a whole and could not be laid back: that is no retouch."""
-    size = length(overall.motion.raw)[0, 0]  # (h, w)
-    around = ~(_inside(overall.painted, box, factor, margin=0.1) | overall.painted)[0, 0]
-    if float(around.float().mean()) < _MIN_UNPAINTED:
+def check_aligned(overall: Explained, overview: Overview, box: tuple[float, ...]) -> None:
+    """Raise if what lies around the face moved as a whole and could not be laid back: that is no retouch.
+
+    box: the face's, in photo pixels. Asked where there is texture and no paint: elsewhere motion is only led across.
+    """
+    size = length(overall.motion.raw)  # (1, 1, h, w)
+    slopes = torch.gradient(overview.before.mean(1, keepdim=True), dim=(-1, -2))
+    textured = torch.hypot(*slopes) > _TEXTURE
+    around = textured & ~overall.painted & ~_inside(overall.painted, box, overview.factor, margin=0.1)
+    if float(around.float().mean()) < _MIN_AROUND:
         return
     shift = float(size[around].median())
     if shift > _MISALIGNED_PX:
         raise ValueError(
-            f"exemplar after is out of place against before by about {shift * factor:.0f} pixels, by more than a "
-            "shift, zoom or turn of a few per cent can explain: align the two layers exactly and export them again, "
-            "so that only the retouch differs"
+            f"exemplar after is out of place against before by about {shift * overview.factor:.0f} pixels, by more "
+            "than a shift, zoom or turn of a few per cent can explain: align the two layers exactly and export them "
+            "again, so that only the retouch differs"
         )
 
 

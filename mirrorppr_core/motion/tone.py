@@ -14,7 +14,7 @@ from torch import Tensor
 
 _CLIPPED = 0.99  # of the range, and as far from black
 _MIN_CLIPPED_SHARE = 0.01  # of the picture, in any channel, more than in the source
-_MIN_CHANGE = 0.02  # mean change of tone that makes a grade
+_ALIKE, _MIN_GAIN = 0.03, 0.2  # of the range; share of the picture that the curve must bring so near
 _BINS = 32
 _CELL = 4  # the curve is read off averages over so many pixels: small motion does not matter
 
@@ -25,7 +25,7 @@ def toned_alike(source: Tensor, target: Tensor) -> tuple[Tensor, bool]:
         return source, False
     channels = zip(source.split(1, dim=1), target.split(1, dim=1), strict=True)
     toned = torch.cat([_through_curve(own, other) for own, other in channels], dim=1)
-    if float((toned - source).abs().mean()) < _MIN_CHANGE:  # something white was painted, no grade
+    if _agreeing(toned, target) < _agreeing(source, target) + _MIN_GAIN:  # something white was painted, no grade
         return source, False
     return toned, True
 
@@ -37,6 +37,10 @@ def _clips(source: Tensor, target: Tensor) -> bool:
         )
 
     return bool((shares(target) - shares(source) > _MIN_CLIPPED_SHARE).any())
+
+
+def _agreeing(picture: Tensor, target: Tensor) -> float:
+    return float(((picture - target).abs().amax(1) < _ALIKE).float().mean())
 
 
 def _through_curve(source: Tensor, target: Tensor) -> Tensor:
