@@ -89,4 +89,4 @@ def filled(network: nn.Module, weights: dict[str, Tensor], path: str | Path) -> 
             f"{foreign[:2]}, {len(wrong)} of another shape {wrong[:2]}. It belongs to another model or release."
         )
     network.load_state_dict(weights)
-    return network.eval().requires_grad_(False)
+    return network.train(False).requires_grad_(False)

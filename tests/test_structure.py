@@ -36,7 +36,8 @@ ENTRY = ("mirrorppr_core/__main__.py", "nodes/__init__.py")  # they start what s
 # What the registry's scanner flags in a published file. A flagged version is not offered to users.
 TRIPWIRES = {
     "starts processes": r"\bsubprocess\b|\bos\.(system|popen|exec\w+|spawn\w+)\b",
-    "runs text as code": r"(?<![.\w])(eval|exec|__import__)\s*\(|\bimportlib\.import_module\b",
+    # Scanners look for the bare word: `model.eval()` is caught too, write `model.train(False)`.
+    "runs text as code": r"\b(eval|exec|__import__)\s*\(|\bimportlib\.import_module\b",
     "unpickles": r"\b(c?pickle|dill|marshal|shelve)\b|\btorch\.load\b",
     "reaches the network": r"\b(urllib|requests|httpx|aiohttp|socket|huggingface_hub)\b",
     "reads or changes the environment": r"\bos\.(environ|getenv|putenv)\b",

@@ -243,7 +243,7 @@ def _load(cls: type, arguments: Any, file: WeightsFile, part: str, dtype: torch.
     state, _ = read_tensors(file.path, [prefix + name for name in module.state_dict()])
     check_numbers(file.path, state)
     module.load_state_dict({n.removeprefix(prefix): t.to(device, dtype) for n, t in state.items()}, assign=True)
-    return module.eval().requires_grad_(False)
+    return module.train(False).requires_grad_(False)
 
 
 def _only_file(folder: Path, slot: str) -> Path:
