@@ -32,7 +32,7 @@ from ..operations.atoms import atoms_of
 from ..operations.bank import PhotoFace, bank_motions
 from .close_up import close_up
 from .codec import FieldCodec, motion_scale
-from .findings import Found, check_aligned, notes_on
+from .findings import Found, check_aligned, moved_beside, notes_on
 from .operation import Operation
 from .several import check_number, refined, repeats, together
 from .sight import Sight
@@ -143,7 +143,9 @@ class OperationExtractor:
         check_aligned(overall, overview, person.box)
         view = canonical.fit(person.landmarks)
         close = close_up(before, after, view, canonical)
-        beside = self.sight.bodies.read(before, after, Copy(overall.motion.displacement, overview.factor), person, pose)
+        beside = self.sight.bodies.read(
+            before, after, Copy(moved_beside(overall, overview), overview.factor), person, pose
+        )
         motion = close.motion * beside.face_share
         motion = motion * (motion.norm(dim=1).amax() > _LEAST_CELLS)
         found = Found(overall=overall, close=close, beside=beside, moved=bool((motion != 0).any()))

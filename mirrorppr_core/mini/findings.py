@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..bodies.transfer import BodyReading
-from ..exemplar import Overview
+from ..exemplar import SAME_PHOTO, Overview, same_photo
 from ..geometry.displacement import length
 from ..motion.explained import Explained
 from .close_up import CloseUp
@@ -17,6 +17,7 @@ from .close_up import CloseUp
 _VISIBLE = 6 / 255  # a change of colour that counts
 _MISALIGNED_PX = 1.3  # median motion around the face in the overview; aligned pairs stay below 0.3, however edited
 _TEXTURE, _MIN_AROUND = 0.02, 0.01  # slope that shows motion; share of the picture, with less nothing tells the place
+_MUCH = 0.2  # of the picture, new: there is too little left around the face to read a body from
 _FACE_MARGIN = 0.05  # of the face's box: paint so near is on the face
 
 
@@ -39,7 +40,7 @@ def check_aligned(overall: Explained, overview: Overview, box: tuple[float, ...]
     slopes = torch.gradient(overview.before.mean(1, keepdim=True), dim=(-1, -2))
     textured = torch.hypot(*slopes) > _TEXTURE
     around = textured & ~overall.painted & ~_inside(overall.painted, box, overview.factor, margin=0.1)
-    if float(around.float().mean()) < _MIN_AROUND:
+    if float(around.float().mean()) < _MIN_AROUND or _much_is_new(overall, overview):
         return
     shift = float(size[around].median())
     if shift > _MISALIGNED_PX:
@@ -48,6 +49,17 @@ def check_aligned(overall: Explained, overview: Overview, box: tuple[float, ...]
             "than a shift, zoom or turn of a few per cent can explain: align the two layers exactly and export them "
             "again, so that only the retouch differs"
         )
+
+
+def moved_beside(overall: Explained, overview: Overview) -> Tensor:
+    """The motion of the whole photo, (1, 2, h, w), for the body's part; none where so much is new that the rest of it
+    is only led across."""
+    return overall.motion.displacement * (not _much_is_new(overall, overview))
+
+
+def _much_is_new(overall: Explained, overview: Overview) -> bool:
+    share = float((overall.painted | overall.unsure).float().mean())
+    return share > _MUCH or same_photo(overview.before, overview.after) < SAME_PHOTO
 
 
 def notes_on(found: Found, overview: Overview, box: tuple[float, ...]) -> tuple[str, ...]:
@@ -75,6 +87,8 @@ def notes_on(found: Found, overview: Overview, box: tuple[float, ...]) -> tuple[
             "something beside the face was painted or removed (a strap, a text, another background?): it is no "
             "motion and is left out"
         )
+    if _much_is_new(found.overall, overview):
+        notes.append("so much of the picture is new that motion is read on the face alone, not on the body")
     if (unsure & on_face).any() or found.close.explained.unsure.any():
         notes.append("part of the change on the face is not explained by moving pixels: it is read only around that")
     softer = found.close.explained.softer_px

@@ -72,6 +72,18 @@ def test_a_strap_taken_off_the_clothes_is_no_motion_and_leaves_the_face_alone(mo
     assert length(operation.motion - clean.motion).mean() < 0.1 * length(clean.motion).mean()
 
 
+def test_with_another_background_the_face_is_read_and_nothing_beside_it(model):
+    clean = model.extract(Exemplar(astronaut(), retouched_mouth(astronaut())))
+    place = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    place = F.interpolate(place, (512, 512), mode="bicubic").clamp(0, 1) * 255
+    x, y = pixel_grid(512, 512).split(1, dim=1)
+    outside = ((x - 224) / 130) ** 2 + ((y - 130) / 180) ** 2 > 1
+    after = torch.where(outside, place.byte(), retouched_mouth(astronaut()))
+    operation = model.extract(Exemplar(astronaut(), after))
+    assert operation.body is None and any("new" in note for note in operation.notes)
+    assert length(operation.motion - clean.motion).mean() < 0.15 * length(clean.motion).mean()
+
+
 def test_what_cannot_be_a_pair_is_refused_for_what_it_is(model):
     photo = floats(astronaut())
     side_by_side = torch.cat([photo, photo], dim=-1)
