@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..bodies.transfer import BodyReading
-from ..exemplar import SAME_PHOTO, Overview, same_photo
+from ..exemplar import SAME_PHOTO, Overview
 from ..geometry.displacement import length
 from ..motion.explained import Explained
 from .close_up import CloseUp
@@ -59,7 +59,7 @@ def moved_beside(overall: Explained, overview: Overview) -> Tensor:
 
 def _much_is_new(overall: Explained, overview: Overview) -> bool:
     share = float((overall.painted | overall.unsure).float().mean())
-    return share > _MUCH or same_photo(overview.before, overview.after) < SAME_PHOTO
+    return share > _MUCH or overview.likeness < SAME_PHOTO
 
 
 def notes_on(found: Found, overview: Overview, box: tuple[float, ...]) -> tuple[str, ...]:

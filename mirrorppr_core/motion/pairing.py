@@ -75,7 +75,7 @@ def refuse_strangers(laid: Laid, boxes: list[tuple[float, ...]]) -> tuple[str, .
     boxes: left, top, right, bottom of each face of before, in its pixels.
     """
     before, after = laid.overview.before, laid.overview.after
-    alike = same_photo(before, after)
+    alike = laid.overview.likeness
     if alike >= SAME_PHOTO:
         return ()
     around = [same_photo(*(_part(picture, box, laid.overview.factor) for picture in (before, after))) for box in boxes]
