@@ -186,7 +186,7 @@ def _notes(results: list[Retouched]) -> str:
     lines = []
     for number, result in enumerate(results, start=1):
         name = f"picture {number}: " if len(results) > 1 else ""
-        chosen = f"{len(result.faces)} of {result.num_found} face(s) chosen"
+        chosen = f"{min(len(result.faces), result.num_found)} of {result.num_found} face(s) chosen"
         lines.append(f"{name}{chosen}, largest motion {result.field.max_px:.1f} px")
         lines += [f"{name}{note}" for note in result.notes]
     return "\n".join(lines)

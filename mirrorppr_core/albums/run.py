@@ -97,7 +97,7 @@ def described(result: Retouched, photo: Photo, seconds: float, operation_notes: 
     size = max((face.size_px for face in result.faces), default=0.0)
     return {
         "seconds": round(seconds, 3),
-        "faces": len(result.faces),
+        "faces": min(len(result.faces), result.num_found),
         "faces_found": result.num_found,
         "largest_displacement_px": round(result.field.max_px, 3),
         "relative_motion": round(result.field.max_px / size, 5) if size else 0.0,

@@ -1,8 +1,8 @@
 """Joints, parts, and motion beside the face carried from one body to another.
 
     pose.py          seventeen joints, wherever they come from, and finding them; pose_network.py: the network for it
-    network.py       the older network of eight joints; joints.py: what it sees, and its file
     given.py         joints from OpenPose JSON; mediapipe_pose.py: from MediaPipe, where it is installed
+    head.py          people whose face is not found: where their joints say the head is
     sources.py       whose joints count for a face, and whether they fit it
     frames.py        the parts of a body, each with its own frame; unit.py: how large a body is drawn
     families.py      the bank: operations as lobes in the frames of parts; fit.py: which of them an exemplar shows

@@ -63,12 +63,32 @@ class Pose:
             raise ValueError(f"source={self.source!r}: use one of {', '.join(SOURCES)}")
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Seen:
+    """points: (J, 2) pixels.  told: (J,), whatever it is."""
+
+    points: Tensor
+    told: Tensor
+
+
 def find_pose(network: PoseNet, image: Tensor, face: Face | None) -> Pose | None:
     """The joints of the face's person, or of the one who fills the photo; None where no body is seen.
 
     image: (1, 3, H, W) float in [0, 1], any size.
     """
+    return told_pose(seen_joints(network, image, face))
+
+
+def told_pose(seen: Seen) -> Pose | None:
+    """What was seen, where it is a body."""
+    if float(seen.told[_BODY].amax()) < _LEAST_SEEN:
+        return None
+    return Pose(points=seen.points, told=seen.told, source="mini")
+
+
+@torch.no_grad()
+def seen_joints(network: PoseNet, image: Tensor, face: Face | None) -> Seen:
+    """All joints and how far each can be trusted, of somebody or nobody."""
     spot = None if face is None else _face_spot(face)
     points, told = _look(network, image, _whole_frame(image, spot), spot)
     close = _close_frame(points, told, image, spot)
@@ -76,10 +96,7 @@ def find_pose(network: PoseNet, image: Tensor, face: Face | None) -> Pose | None
     told = torch.stack([told for _, told in looks])  # (L, J)
     share = (told + _LEAST_SHARE) / (told + _LEAST_SHARE).sum(0)
     points = (share[..., None] * torch.stack([points for points, _ in looks])).sum(0)
-    told = told.mean(0)
-    if float(told[_BODY].amax()) < _LEAST_SEEN:
-        return None
-    return Pose(points=points, told=told, source="mini")
+    return Seen(points, told.mean(0))
 
 
 def _look(network: PoseNet, image: Tensor, frame: Similarity, spot: Tensor | None) -> tuple[Tensor, Tensor]:

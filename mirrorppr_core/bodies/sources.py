@@ -11,25 +11,19 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..faces.locator import Face
-from ..geometry.similarity import Similarity, fit_similarity
+from ..faces.locator import Face, Locator
+from ..geometry.similarity import fit_similarity
 from ..images import reduce
-from .frames import LEAST_TOLD, Body
+from .frames import Body
 from .given import pose_at
-from .joints import find_body
+from .head import LOOK_SIDE, Head, people_without_faces, usable
 from .mediapipe_pose import is_installed, mediapipe_pose
-from .network import JOINTS as OLD_JOINTS
-from .network import BodyNet
 from .pose import Pose, find_pose
 from .pose_network import JOINTS, PoseNet
 from .unit import measures, unit_of
 
 SOURCES = ("auto", "mini", "mediapipe")
 _REACH = 11.0  # face sizes around the face that are looked at
-_LOOK_SIDE = 640  # longest side of that copy
-_FIND_PX = 16  # eye distance of the copy in which the older network looks
-# Of joints that our own network says it sees with less than this, most lie in the wrong place.
-_LEAST_TOLD = {"mini": 0.5}
 _CHIN = 1.7  # eye distances below the eyes
 _NECK = (0.6, 7.0)  # from the eyes to the middle of the shoulders, in eye distances
 _UNIT = (1.8, 14.0)  # u in eye distances: children have 3 to 4, adults 5 to 7, foreshortened faces more
@@ -51,14 +45,14 @@ class PoseChoice:
 AUTO = PoseChoice()
 
 
-def pose_of(
-    choice: PoseChoice, net: BodyNet | PoseNet | None, photo: Tensor, face: Face, mean_face: Tensor, name: str
-) -> Pose | None:
+def pose_of(choice: PoseChoice, net: PoseNet | None, photo: Tensor, face: Face, name: str) -> Pose | None:
     """The joints of the face's person in a photo (1, C, H, W); None where nobody can tell.
 
     name: of the photo.  Raises ValueError where joints were given and none of them are this face's, or where MediaPipe
     was asked for and is not there.
     """
+    if isinstance(face, Head):
+        return face.pose
     if choice.given:
         found = pose_at(choice.given, face)
         if found is None:
@@ -68,29 +62,30 @@ def pose_of(
             )
         return found
     if choice.source == "mediapipe" or (choice.source == "auto" and is_installed()):
-        return seen_pose(None, photo, face, mean_face)
-    return None if net is None else seen_pose(net, photo, face, mean_face)
+        return seen_pose(None, photo, face)
+    return None if net is None else seen_pose(net, photo, face)
 
 
-def seen_pose(net: BodyNet | PoseNet | None, photo: Tensor, face: Face, mean_face: Tensor) -> Pose | None:
+def without_faces(choice: PoseChoice, net: PoseNet | None, photo: Tensor, locator: Locator) -> list[Face]:
+    """Who is there in a photo (1, C, H, W) in which no face was found, largest first."""
+    by_mediapipe = choice.source == "mediapipe" or (choice.source == "auto" and is_installed())
+    return people_without_faces(photo, locator, net, choice.given, mediapipe=by_mediapipe)
+
+
+def seen_pose(net: PoseNet | None, photo: Tensor, face: Face) -> Pose | None:
     """As a network sees the joints of the face's person; without one, MediaPipe."""
     height, width = photo.shape[-2:]
     x0, y0, x1, y1 = face.box
     away = _REACH * face.size_px
     left, top = max(0, int((x0 + x1) / 2 - away)), max(0, int((y0 + y1) / 2 - away))
     right, bottom = min(width, int((x0 + x1) / 2 + away) + 1), min(height, int((y0 + y1) / 2 + away) + 1)
-    placed = fit_similarity(mean_face, face.landmarks)
-    factor = max(1, -(-max(right - left, bottom - top) // _LOOK_SIDE))
-    if isinstance(net, BodyNet):
-        factor = max(1, int(placed.scale) // _FIND_PX)
+    factor = max(1, -(-max(right - left, bottom - top) // LOOK_SIDE))
     copy, corner = reduce(photo[..., top:bottom, left:right], factor), torch.tensor([left, top])
 
     def in_copy(points: Tensor) -> Tensor:
         return (points - corner + 0.5) / factor - 0.5
 
-    if isinstance(net, BodyNet):
-        pose = _older(net, copy, Similarity(placed.scale / factor, placed.rotation, in_copy(placed.translation)))
-    elif net is None:
+    if net is None:
         pose = mediapipe_pose(copy)
         pose = None if pose is None else pose_at((pose,), _moved(face, in_copy))
     else:
@@ -105,22 +100,13 @@ def _moved(face: Face, place: Callable[[Tensor], Tensor]) -> Face:
     return replace(face, landmarks=place(face.landmarks), mesh=place(face.mesh), box=(a, b, c, d))
 
 
-def _older(net: BodyNet, copy: Tensor, placed: Similarity) -> Pose:
-    found = find_body(net, copy, placed)
-    points, told = torch.zeros(len(JOINTS), 2), torch.zeros(len(JOINTS))
-    for i, name in enumerate(OLD_JOINTS):
-        points[JOINTS.index(name)], told[JOINTS.index(name)] = found.joints[i], float(found.told[i])
-    return Pose(points=points, told=told, source="mini")
-
-
 def body_of(pose: Pose | None, face: Face, mean_face: Tensor) -> Body:
     """Face and joints as one body; without a pose nothing but the head can be told."""
     placed = fit_similarity(mean_face, face.landmarks)
     down = torch.stack([-torch.sin(placed.rotation), torch.cos(placed.rotation)])
     points, told = torch.zeros(len(JOINTS), 2), torch.zeros(len(JOINTS))
     if pose is not None:
-        usable = pose.points.isfinite().all(1) & (pose.told >= _LEAST_TOLD.get(pose.source, LEAST_TOLD))
-        points, told = pose.points.nan_to_num(), torch.where(usable, pose.told, torch.zeros_like(pose.told))
+        points, told = pose.points.nan_to_num(), torch.where(usable(pose), pose.told, torch.zeros_like(pose.told))
     size = float(placed.scale)
     return Body(points, told, placed.translation, placed.translation + _CHIN * size * down, size)
 

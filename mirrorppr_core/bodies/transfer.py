@@ -27,8 +27,8 @@ from ..geometry.similarity import Similarity, fit_similarity
 from ..images import reduce
 from ..motion.explained import explained_motion
 from .frames import Body, facing, frames_of
+from .head import Head
 from .motion import CELLS_PER_UNIT, BodyMotion, Still, body_motion, carry, region_of
-from .network import BodyNet
 from .pose_network import PoseNet
 from .sources import AUTO, PoseChoice, body_of, misfit, pose_of
 from .unit import measures, unit_of
@@ -98,7 +98,7 @@ class Copy:
 class BodySight:
     """What of a matched set sees bodies. net: None in a set without it."""
 
-    net: BodyNet | PoseNet | None
+    net: PoseNet | None
     view: CanonicalView
     mean_face: Tensor
 
@@ -110,7 +110,8 @@ class BodySight:
         Raises ValueError for a given pose that cannot be this person's.
         """
         view, whole = self.view.fit(face.landmarks), torch.ones_like(self.view.window)
-        if not _moved_beside(overall, fit_similarity(self.mean_face, face.landmarks), view):
+        seen = None if isinstance(face, Head) else view
+        if not _moved_beside(overall, fit_similarity(self.mean_face, face.landmarks), seen):
             return BodyReading(None, whole, moved=False)
         body, source = self.body(before, face, pose, "the exemplar")
         if source is None and self.net is None:
@@ -118,7 +119,9 @@ class BodySight:
         unit = unit_of(measures(facing(body))) or _FROM_EYES * body.eye_distance
         low, high = region_of(frames_of(facing(body), unit), unit)
         measured = _closer(before, after, overall, (low, high), unit)
-        face_share = self._face_share(measured.planes, measured.view(view))
+        face_share = torch.zeros_like(whole)
+        if seen is not None:
+            face_share = self._face_share(measured.planes, measured.view(view))
         places, motion = self._motion_in(low, high, unit, before, measured, view, face_share)
         found, told = body_motion(motion, places, body, unit / CELLS_PER_UNIT, still_face=self._still(measured, face))
         if not found.moves or told < _LEAST_TOLD:
@@ -151,7 +154,7 @@ class BodySight:
 
         Raises ValueError where given ones do not fit. name: of the photo, for that.
         """
-        pose = pose_of(choice, self.net, photo, face, self.mean_face, name)
+        pose = pose_of(choice, self.net, photo, face, name)
         body = body_of(pose, face, self.mean_face)
         why = misfit(body)
         if why is None:
@@ -207,6 +210,8 @@ class BodySight:
         motion = length(measured.planes)[0, 0]
         if not bool(inside.any()):
             return True
+        if isinstance(face, Head):
+            return float(motion[inside].quantile(0.98)) < _FACE_STILL * float(motion.amax())
         share = self._face_share(measured.planes, measured.view(self.view.fit(face.landmarks)))
         return bool(share.any()) or float(motion[inside].quantile(0.98)) < _FACE_STILL * float(motion.amax())
 
@@ -222,13 +227,14 @@ def _listed(groups: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def _moved_beside(overall: Copy, placed: Similarity, view: FaceView) -> bool:
-    """Whether enough moved outside the face view to be an edit and not noise."""
+def _moved_beside(overall: Copy, placed: Similarity, view: FaceView | None) -> bool:
+    """Whether enough moved outside the face view to be an edit and not noise.  view: None where no face was found."""
     moved = length(overall.planes)[0, 0] > _MOVED_PX
-    low, high = (corner / overall.factor for corner in view.corners())
-    margin = 4 * view.pixels_per_cell / overall.factor
-    left, top, right, bottom = pixel_box(low - margin, high + margin, moved)
-    moved[top:bottom, left:right] = False
+    if view is not None:
+        low, high = (corner / overall.factor for corner in view.corners())
+        margin = 4 * view.pixels_per_cell / overall.factor
+        left, top, right, bottom = pixel_box(low - margin, high + margin, moved)
+        moved[top:bottom, left:right] = False
     area = float(moved.sum()) * (overall.factor / float(placed.scale)) ** 2
     return area > _MOVED_AREA or float(moved.float().mean()) > _MOVED_SHARE
 

@@ -119,7 +119,7 @@ def _one(
         "largest_displacement_px": round(result.field.max_px, 3),
         "changed_share": round(float(changed), 6),
         "faces_found": result.num_found,
-        "faces_retouched": len(result.faces),
+        "faces_retouched": min(len(result.faces), result.num_found),
         "unchanged": operation.is_identity,
         "notes": list(result.notes),
     }

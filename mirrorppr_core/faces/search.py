@@ -9,6 +9,7 @@ the photo's own scale.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -27,6 +28,8 @@ _TILE_STEP = 0.75  # tiles overlap by the largest face that the next coarser one
 _SHARP_FACE_PX = 160  # a face at least this large in the copy loses nothing by the reduction
 _SMALL, _STEADY = 0.4, 3.5  # of the largest face's size; per cent (locator.Face.disagreement)
 _READ_PX = 256  # a face is read from a part reduced to about this
+_NEAR_SIDES = (1.3, 2.6)  # half sides of the squares looked at around a told head, in its sizes
+_NEAR, _LIKE, _SMALLEST_NEAR_PX = 0.8, 2.5, 18  # how far off in its sizes and how much larger the face may be; width
 _TURNS = (90, -90, 180, 45, -45, 135, -135)  # degrees, tried in this order
 
 
@@ -40,6 +43,36 @@ def locate(locator: Locator, image: Tensor) -> list[Face]:
         faces = [_read_closely(locator, image, face, factor) for face in _turned(locator, copy)] or faces
     # The rare false face (a wheel, a buckle) is small and unsteady; a bystander's real face is steady.
     return [f for f in faces if f.size_px > _SMALL * faces[0].size_px or f.disagreement < _STEADY]
+
+
+def face_near(locator: Locator, image: Tensor, spots: Sequence[tuple[float, float, float]]) -> list[Face]:
+    """Faces where something else tells of a head, though `locate` saw none, largest first: small ones, magnified.
+
+    image: (1, C, H, W).  spots: centre x, y and about the longest side of each face, photo pixels.
+    """
+    faces = []
+    for x, y, size in spots:
+        middle = torch.tensor([x, y])
+        views = [Similarity(torch.tensor(side * size), torch.tensor(0.0), middle) for side in _NEAR_SIDES]
+        wide = views[-1].scale
+        box = pixel_box(middle - wide, middle + wide, image)
+        part = _Part(image, box, max(1, int(2 * float(wide) // 512)))
+        to_part = part.to_photo.inverted()
+        seen = [found for looks in locator.seen(part.planes, [to_part.after(v) for v in views]) for found in looks]
+        for again in locator.seen_again(part.planes, distinct_candidates(seen)):
+            face = locator.face_at(part.planes, again)
+            if face is not None and face.disagreement < _STEADY:
+                faces += [found for found in [_moved(face, part.to_photo)] if _is_at(found, x, y, size)]
+    return distinct_faces(faces)
+
+
+def _is_at(face: Face, x: float, y: float, size: float) -> bool:
+    away = math.hypot((face.box[0] + face.box[2]) / 2 - x, (face.box[1] + face.box[3]) / 2 - y)
+    return (
+        away < _NEAR * max(size, face.size_px)
+        and size / _LIKE < face.size_px < size * _LIKE
+        and face.size_px >= _SMALLEST_NEAR_PX
+    )
 
 
 def smallest_face_px(height: int, width: int) -> int:

@@ -170,6 +170,25 @@ def leaves(operation: AnyOperation) -> Iterator[Leaf]:
         yield from leaves(part)
 
 
+def moves_body(operation: AnyOperation) -> bool:
+    """Whether it does anything beside the face."""
+    return any(
+        any(one.on_body and one.percent for one in leaf.amounts)
+        if isinstance(leaf, Sliders)
+        else leaf.body is not None and leaf.body.moves
+        for leaf in leaves(operation)
+    )
+
+
+def moves_face(operation: AnyOperation) -> bool:
+    return any(
+        any(not one.on_body and one.percent for one in leaf.amounts)
+        if isinstance(leaf, Sliders)
+        else bool((leaf.motion != 0).any())
+        for leaf in leaves(operation)
+    )
+
+
 # What a leaf does to one face at a strength (negative: the opposite motion).
 Apply = Callable[[Leaf, float, Face], Field]
 

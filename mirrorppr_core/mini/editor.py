@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..bodies.head import Head
 from ..bodies.sources import AUTO, PoseChoice
 from ..faces.choice import check_choice, choose
 from ..faces.locator import Face
@@ -31,8 +32,9 @@ from ..images import check_not_plain, check_photo
 from ..networks.config import ModelConfig
 from ..networks.connector import Connector
 from ..operations.atoms import atoms_of
-from .arithmetic import MOST, AnyOperation, field_of, leaves
+from .arithmetic import MOST, AnyOperation, field_of, leaves, moves_body, moves_face
 from .field_dit import FieldDiT
+from .findings import FACELESS
 from .operation import Operation
 from .person import SOFTENED, Person, Walk
 from .sight import Sight
@@ -67,7 +69,7 @@ class RetouchConfig:
 @dataclass(frozen=True)
 class Retouched:
     """image: like the query.  field: its motion, at full resolution.  faces: those retouched.  notes: for the user.
-    num_found: faces in the photo, retouched or not."""
+    num_found: faces in the photo, retouched or not; somebody whose face was not found counts as none."""
 
     image: Tensor
     field: Field
@@ -101,7 +103,8 @@ class FieldEditor:
 
         region: (H, W) mask that says which person is meant.  on_step: see flow.integrate.
         pose: where the query's joints come from (bodies/sources.py).
-        Raises ValueError when no face is found, or several and none chosen.
+        Raises ValueError when nobody is found, or several people and none chosen; a body may do without its face, but
+        not an operation that moves the face alone.
         """
         config = config or RetouchConfig()
         check_photo(query, "query")
@@ -111,10 +114,12 @@ class FieldEditor:
         if region is not None and region.shape != query.shape[-2:]:
             (rh, rw), fix = region.shape[-2:], "paint or resize the mask at the query's size"
             raise ValueError(f"the mask is {rw}x{rh} but the query is {width}x{height}: {fix}")
-        found = self.sight.faces(query)
-        faces = choose(found, config.face, region=region)
+        pose = pose or AUTO
+        found = self.sight.people(query, pose)
+        faceless = bool(found) and isinstance(found[0], Head)
+        faces = choose(found if not faceless or moves_body(operation) else [], config.face, region=region)
         walk = Walk(num_steps=config.num_steps, seed=config.seed, refine=config.refine, on_step=on_step)
-        people = [self._person(query, face, connector, walk, pose or AUTO) for face in faces]
+        people = [self._person(query, face, connector, walk, pose) for face in faces]
         nothing, remarks = Field.zero(height, width), []
         fields = [
             field_of(operation, person.face, person.apply, strength=config.strength, remarks=remarks)
@@ -123,6 +128,8 @@ class FieldEditor:
         ]
         field = joined(fields, nothing)
         remarks += [note for person in people for note in person.notes]
+        if faceless and moves_face(operation):
+            remarks.insert(0, FACELESS.format(photo="this photo", part="is repeated"))
         softened = any(person.softened for person in people)
         return Retouched(
             image=apply_field(query, field),
@@ -132,7 +139,7 @@ class FieldEditor:
             + tuple(dict.fromkeys(remarks))
             + _fold_notes(field, softened=softened)
             + search_notes(height, width),
-            num_found=len(found),
+            num_found=0 if faceless else len(found),
         )
 
     def _check(self, operation: AnyOperation) -> None:

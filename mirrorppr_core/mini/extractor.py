@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..bodies.head import Head
 from ..bodies.sources import PoseChoice
 from ..bodies.transfer import Copy
 from ..exemplar import Exemplar, Overview
@@ -30,7 +31,7 @@ from ..networks.config import ModelConfig
 from ..networks.rformer import RFormer
 from ..operations.atoms import atoms_of
 from ..operations.bank import PhotoFace, bank_motions
-from .close_up import close_up
+from .close_up import CloseUp, close_up
 from .codec import FieldCodec, motion_scale
 from .findings import Found, check_aligned, moved_beside, notes_on
 from .operation import Operation
@@ -82,10 +83,11 @@ class OperationExtractor:
         """
         before = exemplar.before
         laid = laid_together(before, exemplar.after)
-        faces = self.sight.faces(before)
+        pose = pose or PoseChoice()
+        faces = self.sight.people(before, pose)
         laid = replace(laid, notes=laid.notes + refuse_strangers(laid, [found.box for found in faces]))
         person = _person(faces, laid.overview, face)
-        operation, view, beside = self._read(before, laid, person, pose or PoseChoice())
+        operation, view, beside = self._read(before, laid, person, pose)
         height, width = before.shape[-2:]
         field = self.sight.view.motion_to_photo(operation.motion, view, height=height, width=width)
         if beside is not None:
@@ -137,21 +139,23 @@ class OperationExtractor:
     def _read(
         self, before: Tensor, laid: Laid, person: Face, pose: PoseChoice
     ) -> tuple[Operation, FaceView, Field | None]:
-        """The operation on one person, that face's view of before, and what moved beside it."""
+        """The operation on one person, that face's view of before, and what moved beside it. Of somebody whose face
+        was not found the body alone is read."""
         after, overview, canonical = laid.after, laid.overview, self.sight.view
         overall = explained_motion(source=overview.before, target=overview.after, first=laid.motion)
         check_aligned(overall, overview, person.box)
         view = canonical.fit(person.landmarks)
-        close = close_up(before, after, view, canonical)
+        close = None if isinstance(person, Head) else close_up(before, after, view, canonical)
         beside = self.sight.bodies.read(
             before, after, Copy(moved_beside(overall, overview), overview.factor), person, pose
         )
-        motion = close.motion * beside.face_share
+        motion = torch.zeros_like(view.shape) if close is None else close.motion * beside.face_share
         motion = motion * (motion.norm(dim=1).amax() > _LEAST_CELLS)
         found = Found(overall=overall, close=close, beside=beside, moved=bool((motion != 0).any()))
         photo_face = PhotoFace(person.mesh, (before.shape[-2], before.shape[-1]))
-        size = self.config.mae.image_size
-        seen = [canonical.see(image, close.view, size=size) for image in (close.source, close.target)]
+        seen, small = (
+            self._straightened(before, after, view, close, size) for size in (self.config.mae.image_size, _THUMBNAIL_PX)
+        )
         operation = Operation(
             tokens=self._tokens(*seen, motion, view.shape),
             motion=motion,
@@ -160,11 +164,16 @@ class OperationExtractor:
             set_id=self.set_id,
             notes=laid.notes + notes_on(found, overview, person.box),
             body=beside.body,
-            thumbnails=_thumbnails(
-                [canonical.see(image, close.view, size=_THUMBNAIL_PX) for image in (close.source, close.target)]
-            ),
+            thumbnails=_thumbnails(small),
         )
         return operation, view, beside.field
+
+    def _straightened(
+        self, before: Tensor, after: Tensor, view: FaceView, close: CloseUp | None, size: int
+    ) -> list[Tensor]:
+        if close is None:
+            return [self.sight.straightened(photo, view, size=size) for photo in (before, after)]
+        return [self.sight.view.see(photo, close.view, size=size) for photo in (close.source, close.target)]
 
     def _tokens(self, before: Tensor, after: Tensor, motion: Tensor, shape: Tensor) -> Tensor:
         scaled, mae = FieldCodec().encode(motion, motion_scale(motion)), self.sight.mae

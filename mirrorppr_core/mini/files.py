@@ -18,10 +18,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..bodies.joints import load_body_net
-from ..bodies.network import BodyNet
 from ..bodies.pose import load_pose_net
-from ..bodies.pose_network import PoseNet
 from ..faces.locator import Locator
 from ..faces.view import CanonicalView
 from ..networks.config import FORMAT_VERSION, ModelConfig
@@ -29,7 +26,7 @@ from ..networks.connector import Connector
 from ..networks.lora import merge
 from ..networks.mae import MAEEncoder
 from ..networks.rformer import RFormer
-from ..weights_file import check_numbers, filled, halved, read_network, read_tensors, write_tensors
+from ..weights_file import check_numbers, filled, halved, read_tensors, write_tensors
 from .editor import FieldEditor
 from .extractor import OperationExtractor
 from .field_dit import FieldDiT
@@ -125,18 +122,12 @@ def load_sight(folder: Path) -> Sight:
         locator=face_locator,
         view=CanonicalView(mae.config.view, face_locator.mean_face),
         mae=filled(MAEEncoder(mae.config.mae), mae.state, "mae.safetensors"),
-        body=_load_body(body) if sees_bodies else None,
+        body=load_pose_net(body) if sees_bodies else None,
         locator_sha256=file_sha256(locator),
         body_sha256=file_sha256(body) if sees_bodies else "",
     )
     _check_sees(folder, sight, mae=mae)
     return sight
-
-
-def _load_body(path: Path) -> BodyNet | PoseNet:
-    """The pose network, or the one of eight joints that older sets come with."""
-    _, metadata = read_network(path, "body", "body network")
-    return load_pose_net(path) if metadata.get("network") == "pose" else load_body_net(path)
 
 
 def load_extractor(path: Path, sight: Sight | None = None) -> OperationExtractor:

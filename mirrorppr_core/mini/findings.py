@@ -18,15 +18,21 @@ _VISIBLE = 6 / 255  # a change of colour that counts
 _MISALIGNED_PX = 1.3  # median motion around the face in the overview; aligned pairs stay below 0.3, however edited
 _TEXTURE, _MIN_AROUND = 0.02, 0.01  # slope that shows motion; share of the picture, with less nothing tells the place
 _MUCH = 0.2  # of the picture, new: there is too little left around the face to read a body from
+_PAINTED_BESIDE = (
+    "something beside the face was painted or removed (a strap, a text, another background?): it is no motion and is "
+    "left out"
+)
+FACELESS = "no face was found in {photo}: only what was done to the body {part}"
 _FACE_MARGIN = 0.05  # of the face's box: paint so near is on the face
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """overall: in the overview.  close: at the face.  beside: the body's part.  moved: something moved on the face."""
+    """overall: in the overview.  close: at the face; None where none was found.  beside: the body's part.  moved:
+    something moved on the face."""
 
     overall: Explained
-    close: CloseUp
+    close: CloseUp | None
     beside: BodyReading
     moved: bool
 
@@ -68,13 +74,15 @@ def notes_on(found: Found, overview: Overview, box: tuple[float, ...]) -> tuple[
     # Averaged over 5 pixels, so that the noise of a JPEG does not count as a change.
     change = F.avg_pool2d(overview.after - overview.before, 5, stride=1, padding=2).abs().amax() > _VISIBLE
     if not found.moved and not change and not beside.moved:
-        notes.append(_nothing_moved(overview, found.close.told_from_px))
+        notes.append(_nothing_moved(overview, None if found.close is None else found.close.told_from_px))
     elif not found.moved and beside.body is None:
         notes.append(
             "before and after differ, but nothing on the face moved: only changes of shape are transferred, "
             "not of colour or skin. This operation leaves every photo as it is."
         )
     notes += beside.notes
+    if found.close is None:
+        return (FACELESS.format(photo="the exemplar", part="is read"), *notes, *_paint_notes(found))
     painted, unsure = found.overall.painted, found.overall.unsure
     on_face = _inside(painted, box, overview.factor, margin=_FACE_MARGIN)
     if found.close.repainted or (painted & on_face).any():
@@ -82,11 +90,7 @@ def notes_on(found: Found, overview: Overview, box: tuple[float, ...]) -> tuple[
             "part of the face was repainted (glasses, teeth, closed eyes, text?), which no motion explains: what "
             "happened there is not read. Look at the picture of what was found before you use this operation"
         )
-    if (painted & ~on_face).any():
-        notes.append(
-            "something beside the face was painted or removed (a strap, a text, another background?): it is no "
-            "motion and is left out"
-        )
+    notes += _paint_notes(found, on_face)
     if _much_is_new(found.overall, overview):
         notes.append("so much of the picture is new that motion is read on the face alone, not on the body")
     if (unsure & on_face).any() or found.close.explained.unsure.any():
@@ -100,8 +104,13 @@ def notes_on(found: Found, overview: Overview, box: tuple[float, ...]) -> tuple[
     return tuple(notes)
 
 
-def _nothing_moved(overview: Overview, told_from_px: float) -> str:
-    if torch.equal(overview.before, overview.after):
+def _paint_notes(found: Found, on_face: Tensor | bool = False) -> tuple[str, ...]:
+    """on_face: (1, 1, h, w) bool."""
+    return (_PAINTED_BESIDE,) if bool((found.overall.painted & ~torch.as_tensor(on_face)).any()) else ()
+
+
+def _nothing_moved(overview: Overview, told_from_px: float | None) -> str:
+    if told_from_px is None or torch.equal(overview.before, overview.after):
         return "no change found between before and after: this operation leaves every photo as it is"
     return (
         f"no change found between before and after above their noise: motion shorter than about {told_from_px:.1f} px "

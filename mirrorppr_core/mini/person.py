@@ -16,6 +16,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ..bodies.head import Head
 from ..bodies.pose_network import MEDIAPIPE_POSE
 from ..bodies.sources import PoseChoice
 from ..faces.locator import Face
@@ -75,7 +76,7 @@ class Person:
             carried, notes = self.sight.bodies.carry(leaf.body, self.query, face, strength, self.pose)
             parts.append(carried)
             self.notes += notes
-        if (leaf.motion != 0).any():
+        if (leaf.motion != 0).any() and not isinstance(self.face, Head):
             parts.append(self._of_face(leaf, strength, face))
         return joined(parts, self._nothing)
 
@@ -112,7 +113,7 @@ class Person:
             Atom(one.operation, one.percent, one.side) for one in sliders.amounts if not one.on_body and one.percent
         )
         parts = []
-        if on_face:
+        if on_face and not isinstance(self.face, Head):
             view = self.sight.view.fit(face.landmarks)
             motion = self._motions(on_face, face, view).sum(dim=1) * strength
             parts.append(self._on_photo(motion, view))

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..bodies.network import BodyNet
 from ..bodies.pose_network import PoseNet
+from ..bodies.sources import PoseChoice, without_faces
 from ..bodies.transfer import BodySight
 from ..faces.locator import Face, Locator
 from ..faces.search import locate
@@ -32,7 +32,7 @@ class Sight:
     locator: Locator
     view: CanonicalView
     mae: MAEEncoder
-    body: BodyNet | PoseNet | None  # without it only the face's part of a retouch is read and applied
+    body: PoseNet | None  # without it only the face's part of a retouch is read and applied
     locator_sha256: str
     body_sha256: str = ""
 
@@ -44,11 +44,22 @@ class Sight:
         """All faces of a photo (1, C, H, W) of any size, largest first."""
         return locate(self.locator, photo)
 
+    def people(self, photo: Tensor, pose: PoseChoice) -> list[Face]:
+        """The faces of a photo (1, C, H, W); where there is none, those whose joints are told (Head), largest first.
+
+        pose: whose joints of the photo.
+        """
+        return self.faces(photo) or without_faces(pose, self.body, photo, self.locator)
+
     def features(self, photo: Tensor, view: FaceView) -> Tensor:
-        """What the encoder makes of the straightened face, from as few native pixels as possible: (1, N, D)."""
+        """What the encoder makes of the straightened face: (1, N, D)."""
+        return self.mae(self.straightened(photo, view, size=self.mae.config.image_size))
+
+    def straightened(self, photo: Tensor, view: FaceView, *, size: int) -> Tensor:
+        """The face of a photo (1, C, H, W) in the view, from as few native pixels as possible: (1, 3, size, size)."""
         factor = max(1, int(view.pixels_per_cell // _SEE_PX_PER_CELL))
         low, high = view.corners(2 * factor)
         left, top, right, bottom = pixel_box(low, high, photo)
         part = reduce(photo[..., top:bottom, left:right], factor)
         close = view.cropped(left=left, top=top, factor=factor)
-        return self.mae(self.view.see(part, close, size=self.mae.config.image_size))
+        return self.view.see(part, close, size=size)

@@ -1,22 +1,23 @@
 """Body retouches from pixels to pixels: measured beside the face, carried by joints, adding up with the face's part.
 
-The network's joints are replaced by drawn ones, so what is held here is true of any weights.
+Joints are given, so what is held here is true of any weights of the body network.
 """
 
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
-from toys import SEEING, astronaut, hopper, push, randomise, retouched_mouth, save_set, seeded
+from toys import SEEING, astronaut, hopper, push, retouched_mouth, save_set
 
-from mirrorppr_core.bodies.joints import find_body, load_body_net, save_body_net, told_joints
-from mirrorppr_core.bodies.network import BELOW_EYES, CROP_PX, HALF_SIDE, MIRROR_JOINTS, BodyNet
+from mirrorppr_core.bodies.pose import Pose
+from mirrorppr_core.bodies.sources import PoseChoice
 from mirrorppr_core.exemplar import Exemplar
-from mirrorppr_core.geometry.similarity import Similarity
+from mirrorppr_core.geometry.similarity import fit_similarity
 from mirrorppr_core.mini.editor import RetouchConfig
-from mirrorppr_core.mini.files import load_editor, load_part, save_part
+from mirrorppr_core.mini.files import bundled_set, load_editor, load_part, save_part
 from mirrorppr_core.mini.pipeline import MirrorPPR
 
 STANDING = torch.tensor(
@@ -24,52 +25,17 @@ STANDING = torch.tensor(
 )
 
 
-# the network
-
-
-def test_joints_swap_sides_in_the_mirror():
-    net = randomise(BodyNet())
-    pixels = torch.rand(1, 4, CROP_PX, CROP_PX, generator=seeded())
-    own, mirrored = told_joints(net, pixels)[0], told_joints(net, pixels.flip(-1))[0]
-    assert_close(mirrored[:, 0], -own[list(MIRROR_JOINTS), 0], atol=1e-5, rtol=0)
-
-
-def test_joints_move_with_the_photo():
-    net, photo = randomise(BodyNet()), torch.rand(1, 3, 300, 300, generator=seeded())
-    here = find_body(net, photo, Similarity(torch.tensor(10.0), torch.tensor(0.0), torch.tensor([150.0, 100.0])))
-    cropped = photo[..., 30:, 20:]
-    there = find_body(net, cropped, Similarity(torch.tensor(10.0), torch.tensor(0.0), torch.tensor([130.0, 70.0])))
-    assert_close(there.joints, here.joints - torch.tensor([20.0, 30.0]), atol=1e-2, rtol=0)
-
-
-def test_the_file_of_the_network_is_strict(tmp_path):
-    net, path = randomise(BodyNet()), tmp_path / "body.safetensors"
-    save_body_net(net, path)
-    pixels = torch.rand(1, 4, CROP_PX, CROP_PX, generator=seeded())
-    assert_close(told_joints(load_body_net(path), pixels), told_joints(net, pixels), atol=0.02, rtol=0.02)
-    assert path.stat().st_size < 3e6 and sum(p.numel() for p in net.parameters()) < 1.5e6
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="damaged or not a safetensors file"):
-        load_body_net(path)
-    with pytest.raises(FileNotFoundError, match="body.safetensors is missing"):
-        load_body_net(tmp_path / "no" / "body.safetensors")
-    with pytest.raises(ValueError, match="holds no body network"):
-        load_body_net(save_set(tmp_path / "set", config=SEEING) / "locator.safetensors")
-
-
 # from pixels to pixels
 
 
-def drawn_net() -> BodyNet:
-    """The real network, which sees STANDING everywhere."""
-    net = randomise(BodyNet())
-    places = (STANDING - torch.tensor([0.0, BELOW_EYES])) / HALF_SIDE
-    with torch.no_grad():
-        net.maps.weight.zero_()
-        net.prior.copy_(-300 * (net.cells - places[:, None, None]).square().sum(dim=-1))
-        net.certainty[-1].weight.zero_()
-        net.certainty[-1].bias.fill_(5.0)
-    return net
+def standing(model: MirrorPPR, photo: Tensor) -> PoseChoice:
+    """The drawn joints of the photo's one person, as if somebody had given them."""
+    (face,) = model.extractor.sight.faces(photo)
+    placed = fit_similarity(model.extractor.sight.locator.mean_face, face.landmarks)
+    points, told = torch.zeros(17, 2), torch.zeros(17)
+    points[5:13], told[5:13] = placed.apply(STANDING), 1.0
+    points[:5], told[:5] = face.landmarks.mean(0), 1.0
+    return PoseChoice(given=(Pose(points=points, told=told, source="given"),))
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +43,13 @@ def model(tmp_path_factory) -> MirrorPPR:
     pytest.importorskip("skimage")
     pytest.importorskip("matplotlib")
     folder = save_set(tmp_path_factory.mktemp("set"), config=SEEING, trained=False)
-    save_body_net(drawn_net(), folder / "body.safetensors")
+    shutil.copyfile(bundled_set() / "body.safetensors", folder / "body.safetensors")
     return MirrorPPR.from_folder(folder)
+
+
+@pytest.fixture(scope="module")
+def before_pose(model) -> PoseChoice:
+    return standing(model, astronaut())
 
 
 def with_shoulder(photo: Tensor) -> Tensor:
@@ -87,8 +58,8 @@ def with_shoulder(photo: Tensor) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def shoulder(model):
-    return model.extract(Exemplar(astronaut(), with_shoulder(astronaut())))
+def shoulder(model, before_pose):
+    return model.extract(Exemplar(astronaut(), with_shoulder(astronaut())), poses=[before_pose])
 
 
 def test_what_was_seen_on_the_exemplar_comes_with_the_operation_from_one_look(model):
@@ -105,7 +76,7 @@ def test_what_was_seen_on_the_exemplar_comes_with_the_operation_from_one_look(mo
     finally:
         for hook in hooks:
             hook.remove()
-    assert len(looks) == 2 * once + 1, "the locator once, the body network once"
+    assert len(looks) == 2 * once + 4, "the locator once, the body network once: a whole look and three close ones"
     assert torch.equal(extracted.face.mesh, face.mesh) and [f.box for f in extracted.faces] == [face.box]
     again = model.retouch(exemplar.before, extracted.operation)
     assert_close(extracted.field.dense(), again.field.dense())
@@ -116,23 +87,23 @@ def test_a_body_edit_alone_is_an_operation_without_a_warning(shoulder):
     assert not (shoulder.motion != 0).any() and shoulder.largest_px == pytest.approx(9.0, rel=0.15)
 
 
-def test_applied_to_its_own_exemplar_it_gives_the_after_back(model, shoulder):
+def test_applied_to_its_own_exemplar_it_gives_the_after_back(model, shoulder, before_pose):
     before, after = astronaut().float() / 255, with_shoulder(astronaut()).float() / 255
-    again = model.retouch(before, shoulder).image
+    again = model.retouch(before, shoulder, pose=before_pose).image
     assert (again - after).square().sum() < 0.1 * (before - after).square().sum()
 
 
-def test_face_and_body_together_give_the_after_back(model):
+def test_face_and_body_together_give_the_after_back(model, before_pose):
     before, both = astronaut().float() / 255, with_shoulder(retouched_mouth(astronaut()))
-    operation = model.extract(Exemplar(astronaut(), both))
+    operation = model.extract(Exemplar(astronaut(), both), poses=[before_pose])
     assert (operation.motion != 0).any() and operation.body is not None
-    again = model.retouch(before, operation).image
+    again = model.retouch(before, operation, pose=before_pose).image
     after = both.float() / 255
     assert (again - after).square().sum() < 0.15 * (before - after).square().sum()
 
 
 def test_a_shoulder_moves_the_other_persons_shoulder_and_not_the_face(model, shoulder):
-    result = model.retouch(hopper(), shoulder)
+    result = model.retouch(hopper(), shoulder, pose=standing(model, hopper()))
     x0, y0, x1, y1 = (int(v) for v in result.faces[0].box)
     assert result.field.max_px > 3 and (result.field.dense()[..., y0:y1, x0:x1] == 0).all()
     still = (result.field.dense() == 0).all(dim=1)[0]
@@ -153,7 +124,7 @@ def test_a_set_that_names_its_body_network_wants_that_one(tmp_path):
     save_part(folder / "dit.safetensors", "dit", dit.state, dit.config, dit.set_id, dit.locator_sha256, "0" * 64)
     with pytest.raises(FileNotFoundError, match="body.safetensors is missing"):
         load_editor(folder / "dit.safetensors")
-    save_body_net(drawn_net(), folder / "body.safetensors")
+    shutil.copyfile(bundled_set() / "body.safetensors", folder / "body.safetensors")
     with pytest.raises(ValueError, match="body.safetensors is not the one that belongs to it"):
         load_editor(folder / "dit.safetensors")
 
