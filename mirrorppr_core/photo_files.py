@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import io
 import os
-import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from .file_writing import replacing
+from .picture_guard import PictureError, open_picture
+from .wording import file_name
 
 _MOST_PIXELS = 100_000_000  # of a picture inside another file
 _READABLE_MODES = {"RGB": "RGB", "RGBA": "RGBA", "L": "RGB", "LA": "RGBA", "P": "RGB", "1": "RGB"}
@@ -33,27 +33,23 @@ class Photo:
 
 
 def read_photo(path: Path) -> Photo:
-    """Raises FileNotFoundError or ValueError that names the file and the remedy."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file. Check the path and its spelling.")
-    try:
-        with Image.open(path) as picture:
-            # Pillow would cut 16-bit colour down to 8 without a word.
-            deep = any(";16" in str(tile[3]) for tile in getattr(picture, "tile", ()))
-            if picture.mode not in _READABLE_MODES or deep:
-                raise ValueError(
-                    f"{path.name} has colour mode {picture.mode}{', 16 bits' if deep else ''}, which cannot be kept: "
-                    "save it as an 8-bit RGB picture (PNG, JPEG or TIFF) and try again"
-                )
-            mode = _READABLE_MODES[picture.mode]
-            if picture.mode in ("P", "RGB", "L", "1"):  # alpha, if any, is a transparent colour
-                mode = "RGBA" if "transparency" in picture.info else "RGB"
-            icc_profile = picture.info.get("icc_profile")
-            if icc_profile and icc_profile[16:20] != b"RGB ":
-                icc_profile = None  # a grey picture's profile means nothing on the RGB it becomes
-            array = np.array(ImageOps.exif_transpose(picture).convert(mode))
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path.name} is damaged or not a picture ({error}): export it again") from error
+    """Raises FileNotFoundError or PictureError that names the file and the remedy."""
+    with open_picture(path) as picture:
+        # Pillow would cut 16-bit colour down to 8 without a word.
+        deep = any(";16" in str(tile[3]) for tile in getattr(picture, "tile", ()))
+        if picture.mode not in _READABLE_MODES or deep:
+            raise PictureError(
+                f"{file_name(path.name)} has colour mode {picture.mode}{', 16 bits' if deep else ''}, which cannot be "
+                "kept: save it as an 8-bit RGB picture (PNG, JPEG or TIFF) and try again"
+            )
+        mode = _READABLE_MODES[picture.mode]
+        if picture.mode in ("P", "RGB", "L", "1"):  # alpha, if any, is a transparent colour
+            mode = "RGBA" if "transparency" in picture.info else "RGB"
+        icc_profile = picture.info.get("icc_profile")
+        if icc_profile and icc_profile[16:20] != b"RGB ":
+            icc_profile = None  # a grey picture's profile means nothing on the RGB it becomes
+        ImageOps.exif_transpose(picture, in_place=True)
+        array = np.array(picture if picture.mode == mode else picture.convert(mode))
     return Photo(torch.from_numpy(array).permute(2, 0, 1)[None].contiguous(), icc_profile)
 
 
@@ -88,20 +84,9 @@ def decode_png(content: Tensor) -> Tensor:
     """The picture (1, 3 or 4, H, W) uint8 in these bytes (N,). Raises ValueError if they are none, or too large."""
     if content.dtype != torch.uint8 or content.ndim != 1:
         raise ValueError("a picture in it is not one: export or save it again")
-    try:
-        with Image.open(io.BytesIO(content.numpy().tobytes()), formats=["PNG"]) as picture:
-            if picture.mode not in ("RGB", "RGBA") or picture.width * picture.height > _MOST_PIXELS:
-                raise ValueError(
-                    f"a picture in it is {picture.mode}, {picture.width}x{picture.height}: not one of ours"
-                )
-            array = np.array(picture)
-    except (
-        UnidentifiedImageError,
-        OSError,
-        SyntaxError,
-        Image.DecompressionBombError,
-        struct.error,
-        zlib.error,
-    ) as error:
-        raise ValueError(f"a picture in it is damaged ({error})") from error
+    stream = io.BytesIO(content.numpy().tobytes())
+    with open_picture(stream, "a picture in it", formats=("PNG",), most_pixels=_MOST_PIXELS) as picture:
+        if picture.mode not in ("RGB", "RGBA"):
+            raise PictureError(f"a picture in it is {picture.mode}, {picture.width}x{picture.height}: not one of ours")
+        array = np.array(picture)
     return torch.from_numpy(array).permute(2, 0, 1)[None].contiguous()

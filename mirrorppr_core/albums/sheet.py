@@ -6,6 +6,7 @@ journal while the album is made, so that the sheet of an album that was stopped 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ..file_writing import replacing
 from ..images import reduce
 from ..photo_files import Photo
+from ..picture_guard import PictureError, open_picture
 from .doubt import ranked
 
 FOLDER = "album"  # below the results: journal, small pictures, report and sheet
@@ -54,7 +56,7 @@ def draw_album_sheet(rows: list[dict[str, Any]], out: Path) -> Image.Image:
         left, top = _GAP + place % _COLUMNS * cell_width, _GAP + place // _COLUMNS * cell_height
         small = thumbnail_file(out, row["output"])
         if small.is_file():
-            with Image.open(small) as picture:
+            with suppress(PictureError), open_picture(small) as picture:  # a damaged one is no reason to show none
                 sheet.paste(picture.convert("RGB"), (left, top))
         for line, (text, colour) in enumerate(_words(row)):
             pen.text((left, top + _SIDE + 2 + line * (_TEXT_PX + 4)), _fitting(text, font), fill=colour, font=font)

@@ -25,6 +25,7 @@ from PIL import Image
 from torch import Tensor
 
 from mirrorppr_core.bodies.pose_network import JOINTS, MEDIAPIPE_POSE
+from mirrorppr_core.picture_guard import open_picture
 
 from ..data.body_labels import GROUPS, BodyLabel, read_body_labels
 
@@ -71,7 +72,7 @@ def load_photos(root: Path, *, split: str, groups: Sequence[str] = GROUPS) -> li
 
 
 def _photo(label: BodyLabel) -> PosePhoto:
-    with Image.open(label.file) as image:
+    with open_picture(label.file) as image:
         image = image.convert("RGB")
     size = image.size
     factor = min(1.0, _LONGEST_PX.get(label.group, _LONGEST_ELSE) / max(size))

@@ -19,17 +19,18 @@ The numbers of RGB pictures stay as they are: their profile is not applied, beca
 from __future__ import annotations
 
 import io
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps
 from torch import Tensor
 
+from mirrorppr_core import picture_guard as guard
 from mirrorppr_core.images import as_float
+from mirrorppr_core.picture_guard import PictureError, open_picture
 
+FORMATS = (*guard.FORMATS, "GIF")
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 # Why a file is not used; the words of counts in manifests.
@@ -37,28 +38,35 @@ REASONS = {
     "missing": "the file was there when the folder was listed, and is gone",
     "unreadable": "the system refuses to read it: permissions, a broken disk or network drive",
     "empty-file": "zero bytes",
-    "not-a-picture": "no picture format that Pillow knows",
+    "not-a-picture": "none of the formats that are read",
     "damaged": "begins like a picture, but is truncated or broken",
     "too-small": "the shorter side is below the least allowed",
-    "too-large": "more pixels than Pillow decodes (a guard against decompression bombs)",
+    "too-large": "more pixels than are read (a guard against decompression bombs)",
     "animated": "several frames or pages",
     "transparent": "not opaque everywhere; what lies behind is unknown",
     "colour-mode": "a colour mode that has no plain meaning in RGB (32-bit numbers, LAB, HSV)",
     "colour-profile": "the CMYK profile is broken",
 }
-_BROKEN = (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, struct.error, zlib.error)
+_OF_GUARD = {
+    "unreadable": "unreadable",
+    "empty": "empty-file",
+    "kind": "not-a-picture",
+    "size": "too-large",
+    "memory": "too-large",
+    "damaged": "damaged",
+}
 _LYING = 5  # EXIF orientations from here on exchange width and height
 _PLAIN = {"1", "L", "P", "RGB", "RGBX", "YCbCr"}
 _WITH_ALPHA = {"LA", "La", "PA", "RGBA", "RGBa"}
 
 
-class UnusablePicture(ValueError):
+class UnusablePicture(PictureError):
     """reason: one of REASONS.  detail: what was found, for a person."""
 
     def __init__(self, reason: str, detail: str):
         assert reason in REASONS, reason
-        super().__init__(f"{reason}: {detail}")
-        self.reason, self.detail = reason, detail
+        super().__init__(f"{reason}: {detail}", reason)
+        self.detail = detail
 
 
 def read_picture(path: Path, *, min_side: int = 1) -> Tensor:
@@ -69,48 +77,36 @@ def read_picture(path: Path, *, min_side: int = 1) -> Tensor:
 def read_pixels(path: Path, *, min_side: int = 1) -> Tensor:
     """(1, 3, H, W) uint8, the channels of a pixel side by side in memory; float32 in [0, 1] of a 16-bit file."""
     try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise UnusablePicture("missing", str(error)) from error
-    except OSError as error:
-        raise UnusablePicture("unreadable", str(error)) from error
-    if not data:
-        raise UnusablePicture("empty-file", "0 bytes")
-    try:
-        picture = Image.open(io.BytesIO(data))
-    except UnidentifiedImageError as error:
-        raise UnusablePicture("not-a-picture", f"{len(data)} bytes of another kind") from error
-    except Image.DecompressionBombError as error:
-        raise UnusablePicture("too-large", str(error)) from error
-    except _BROKEN as error:
-        raise UnusablePicture("damaged", f"{error}") from error
-    with picture:
-        if min(picture.size) < min_side:
-            raise UnusablePicture("too-small", f"{picture.width}x{picture.height}, need {min_side} or more")
-        try:
+        with open_picture(path, formats=FORMATS) as picture:
+            if min(picture.size) < min_side:
+                raise UnusablePicture("too-small", f"{picture.width}x{picture.height}, need {min_side} or more")
             # A camera's MPO is a JPEG with previews behind it; its first frame is the photo.
             num_frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
             if num_frames > 1:
                 raise UnusablePicture("animated", f"{num_frames} frames")
             array = _rgb(picture)
-        except UnusablePicture:
-            raise
-        except _BROKEN as error:
-            raise UnusablePicture("damaged", f"{error}") from error
+    except FileNotFoundError as error:
+        raise UnusablePicture("missing", str(error)) from error
+    except PictureError as error:
+        raise _unusable(error) from error
     return torch.from_numpy(array).permute(2, 0, 1)[None]
 
 
 def upright_size(path: Path) -> tuple[int, int]:
     """Height and width of the upright picture; reads the header alone.  Raises UnusablePicture."""
     try:
-        with Image.open(path) as picture:
+        with open_picture(path, formats=FORMATS) as picture:
             # Pillow gives the upright size of a TIFF itself.
             turned = picture.format != "TIFF" and picture.getexif().get(ExifTags.Base.Orientation, 1) >= _LYING
             return picture.size if turned else picture.size[::-1]
     except FileNotFoundError as error:
         raise UnusablePicture("missing", str(error)) from error
-    except (Image.DecompressionBombError, *_BROKEN) as error:
-        raise UnusablePicture("damaged", f"{error}") from error
+    except PictureError as error:
+        raise _unusable(error) from error
+
+
+def _unusable(error: PictureError) -> UnusablePicture:
+    return error if isinstance(error, UnusablePicture) else UnusablePicture(_OF_GUARD[error.reason], str(error))
 
 
 def _rgb(picture: Image.Image) -> np.ndarray:

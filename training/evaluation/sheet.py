@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 
+from mirrorppr_core.picture_guard import open_picture
+
 from .outputs import CaseFiles, ToolResult
 
 CELL_PX, CAPTION_PX = 192, 18
@@ -57,7 +59,7 @@ def _cut(before: Path, after: Path, *others: Path) -> list[Image.Image]:
     """All pictures at the size of `after`, cut to a square around where it differs from `before`."""
     pictures = []
     for path in (before, after, *others):
-        with Image.open(path) as picture:
+        with open_picture(path) as picture:
             pictures.append(picture.convert("RGB"))
     size = pictures[1].size
     pictures = [p if p.size == size else p.resize(size, Image.Resampling.BILINEAR) for p in pictures]
