@@ -4,10 +4,11 @@
     operation.py  Extract Operation;  refine.py: Refine Operation
     arithmetic.py Scale, Reverse, Combine, Blend, Average, Limit
     explain.py    Explain Operation, Operation from Sliders; bars.py: drawn
-    operation_files.py  Save Operation, Load Operation; operation_folder.py: where files lie
+    operation_files.py  Save Operation, Load Operation; listed_folder.py: where files lie
     retouch.py    Retouch Sampler
     reproject.py  Reproject
     fields.py     Apply Field, Field Preview
+    field_files.py  Save Field, Load Field, Field to ST Map, ST Map to Field
     simulate.py   Simulate Retouch;  sample_portraits.py: Sample Portraits, drawn ones
     faces.py      Find Faces
     compare.py    Compare;  its slider is web/js/compare.js
@@ -37,6 +38,7 @@ from .arithmetic import (
 from .compare import Compare
 from .explain import ExplainOperation, OperationFromSliders
 from .faces import FindFaces
+from .field_files import FieldToMap, LoadField, MapToField, SaveField
 from .fields import ApplyField, FieldPreview
 from .loaders import Load, LoadConnector, LoadDiT, LoadExtractor
 from .operation import ExtractOperation
@@ -64,6 +66,10 @@ NODES: list[type[io.ComfyNode]] = [
     Reproject,
     ApplyField,
     FieldPreview,
+    SaveField,
+    LoadField,
+    FieldToMap,
+    MapToField,
     SimulateRetouch,
     SamplePortraits,
     FindFaces,

@@ -6,9 +6,9 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..mirrorppr_core.mini.explain import composition
-from ..mirrorppr_core.mini.operation_file import PICTURES, check_name, opened, save_operation, thumbnails_of
+from ..mirrorppr_core.mini.operation_file import PICTURES, opened, save_operation, thumbnails_of
 from ..mirrorppr_core.mini.reuse import load_operation
-from .operation_folder import FOLDER, is_listed, listed_files, new_path, not_listed, path_of
+from .listed_folder import OPERATIONS
 from .sockets import CATEGORY, ExtractorSocket, OperationSocket, found_by
 
 _NO_THUMBNAILS_PX = 128
@@ -52,17 +52,17 @@ class SaveOperation(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, name: str | None = None) -> bool | str:
         try:
-            check_name("name" if name is None else name)
+            OPERATIONS.check_name("name" if name is None else name)
         except ValueError as error:
             return str(error)
         return True
 
     @classmethod
     def execute(cls, operation, name, pictures) -> io.NodeOutput:
-        path = new_path(name)
+        path = OPERATIONS.new_path(name)
         save_operation(path, operation, name=name, pictures=pictures)
         privacy = opened(path).metadata["privacy"]
-        text = f"saved as {path.name} in output/{FOLDER}, {path.stat().st_size / 1e6:.1f} MB\n{privacy}"
+        text = f"saved as {path.name} in output/{OPERATIONS.name}, {path.stat().st_size / 1e6:.1f} MB\n{privacy}"
         return io.NodeOutput(operation, text, ui=ui.PreviewText(text))
 
 
@@ -78,9 +78,8 @@ class LoadOperation(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "file",
-                    options=listed_files(),
-                    tooltip=f"Files in output/{FOLDER}, input/{FOLDER} and user/default/{FOLDER}, the newest first. "
-                    "Refresh the node list after saving.",
+                    options=OPERATIONS.files(),
+                    tooltip=f"Files in {OPERATIONS.where}, the newest first. Refresh the node list after saving.",
                 ),
                 ExtractorSocket.Input(
                     "extractor",
@@ -104,16 +103,15 @@ class LoadOperation(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file: str | None = None) -> bool | str:
-        return True if file is None or is_listed(file) else not_listed(file)
+        return True if file is None or OPERATIONS.has(file) else OPERATIONS.missing(file)
 
     @classmethod
     def fingerprint_inputs(cls, file: str, extractor=None) -> tuple[str, int, int]:
-        state = path_of(file).stat()
-        return file, state.st_mtime_ns, state.st_size
+        return OPERATIONS.state_of(file)
 
     @classmethod
     def execute(cls, file, extractor=None) -> io.NodeOutput:
-        loaded = load_operation(path_of(file), extractor)
+        loaded = load_operation(OPERATIONS.path_of(file), extractor)
         notes = "\n".join((loaded.name, composition(loaded.operation), *loaded.notes))
         return io.NodeOutput(loaded.operation, _side_by_side(thumbnails_of(loaded.operation)), notes)
 

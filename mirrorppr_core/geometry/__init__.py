@@ -5,6 +5,8 @@
     arithmetic.py    fields one after another, mixed, weakened by place, undone
     similarity.py    scale, rotation, shift: fitted and applied
     crop.py          parts of a photo: the pixels between two corners, and seen through a frame (a similarity)
+    st_map.py        a field as absolute positions, for compositing programs
+    field_files.py   fields as EXR, TIFF and PNG files, and back
     unfold.py        no motion may fold the picture over itself
 
 A new law of displacements belongs in displacement.py, with its test in tests/core/geometry/.

@@ -181,13 +181,13 @@ def _refusing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def check_name(name: str) -> None:
-    """Raise ValueError unless a file may be called so: a name and not a path."""
+def check_name(name: str, of: str = "an operation") -> None:
+    """Raise ValueError unless a file may be called so: a name and not a path.  of: what it is the name of."""
     bad = sorted({one for one in name if one in '/\\:*?"<>|' or ord(one) < 32})
     if bad or name.startswith(".") or name != name.strip() or not name or len(name) > _MAX_NAME:
         why = f"with {' '.join(bad)} in it" if bad else "of this kind"
         raise ValueError(
-            f"{name[:60]!r} cannot be the name of an operation, {why}: use letters, digits, spaces and - _ . ( ), at "
+            f"{name[:60]!r} cannot be the name of {of}, {why}: use letters, digits, spaces and - _ . ( ), at "
             f"most {_MAX_NAME}, without a folder; files go into one folder of their own"
         )
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
-from ...mirrorppr_core.mini.operation_file import check_name, opened
+from ...mirrorppr_core.mini.operation_file import opened
 from ...mirrorppr_core.qwen.extractor import ExtractConfig
 from ...mirrorppr_core.qwen.operation_file import PICTURES, load_qwen_operation, save_qwen_operation
-from ..operation_folder import FOLDER, is_listed, listed_files, new_path, not_listed, path_of
+from ..listed_folder import OPERATIONS
 from ..sockets import found_by
 from .operation import extract
 from .sockets import CATEGORY, QwenOperationSocket, QwenSetSocket
@@ -48,16 +48,16 @@ class SaveQwenOperation(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, name: str | None = None) -> bool | str:
         try:
-            check_name("name" if name is None else name)
+            OPERATIONS.check_name("name" if name is None else name)
         except ValueError as error:
             return str(error)
         return True
 
     @classmethod
     def execute(cls, operation, name, pictures) -> io.NodeOutput:
-        path = new_path(name)
+        path = OPERATIONS.new_path(name)
         save_qwen_operation(path, operation, name=name, pictures=pictures)
-        text = f"saved as {path.name} in output/{FOLDER}\n{opened(path).metadata['privacy']}"
+        text = f"saved as {path.name} in output/{OPERATIONS.name}\n{opened(path).metadata['privacy']}"
         return io.NodeOutput(operation, text, ui=ui.PreviewText(text))
 
 
@@ -73,9 +73,8 @@ class LoadQwenOperation(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "file",
-                    options=listed_files(),
-                    tooltip=f"Files in output/{FOLDER}, input/{FOLDER} and user/default/{FOLDER}, the newest first. "
-                    "Refresh the node list after saving.",
+                    options=OPERATIONS.files(),
+                    tooltip=f"Files in {OPERATIONS.where}, the newest first. Refresh the node list after saving.",
                 ),
                 QwenSetSocket.Input(
                     "qwen_set",
@@ -94,12 +93,11 @@ class LoadQwenOperation(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file: str | None = None) -> bool | str:
-        return True if file is None or is_listed(file) else not_listed(file)
+        return True if file is None or OPERATIONS.has(file) else OPERATIONS.missing(file)
 
     @classmethod
     def fingerprint_inputs(cls, file: str, qwen_set=None) -> tuple[str, int, int]:
-        state = path_of(file).stat()
-        return file, state.st_mtime_ns, state.st_size
+        return OPERATIONS.state_of(file)
 
     @classmethod
     def execute(cls, file, qwen_set=None) -> io.NodeOutput:
@@ -107,6 +105,6 @@ class LoadQwenOperation(io.ComfyNode):
             return extract(qwen_set, exemplar, ExtractConfig())
 
         operation = load_qwen_operation(
-            path_of(file), qwen_set and qwen_set.set_id, again if qwen_set is not None else None
+            OPERATIONS.path_of(file), qwen_set and qwen_set.set_id, again if qwen_set is not None else None
         )
         return io.NodeOutput(operation, "\n".join(operation.notes) or "nothing unusual about this operation")
