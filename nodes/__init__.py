@@ -17,6 +17,7 @@
     sets.py       where matched sets lie, and the models kept of them
     sockets.py    our types, and IMAGE / MASK to core's tensors and back
     picture.py    motion drawn for people
+    page_files.py where the host finds page/: blueprints of the page, names in other languages
     web/docs/     the help page of every node
 
 To add a node: its class in one of these files (or a new one), its class in NODES below, and its help page
@@ -43,6 +44,7 @@ from .fields import ApplyField, FieldPreview
 from .loaders import Load, LoadConnector, LoadDiT, LoadExtractor
 from .operation import ExtractOperation
 from .operation_files import LoadOperation, SaveOperation
+from .page_files import register_page_files
 from .qwen.conditioning import QwenConditioning, QwenRestore
 from .qwen.loaders import ApplyQwen, LoadQwen
 from .qwen.operation import ExtractQwenOperation
@@ -103,4 +105,5 @@ class MirrorPPRExtension(ComfyExtension):
 
 async def comfy_entrypoint() -> MirrorPPRExtension:
     register_folder()
+    register_page_files()
     return MirrorPPRExtension()

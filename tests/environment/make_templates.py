@@ -22,6 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
 
+from blueprint import BLUEPRINT, write_blueprint
 from host import PACK, ComfyHost
 from templates import TEMPLATES, Template
 
@@ -36,6 +37,7 @@ SHOWS_A_PICTURE = (
     "SaveImage",
     "MirrorPPR_Compare",
     "MirrorPPR_FieldPreview",
+    "MirrorPPR_ExplainOperation",
 )
 _FILES = "https://huggingface.co/Comfy-Org/{}/resolve/main/split_files/{}/{}"
 MODELS = {
@@ -46,6 +48,7 @@ MODELS = {
         ("VAELoader", "Qwen-Image_ComfyUI", "vae", "qwen_image_vae.safetensors"),
     )
 }
+MUTED = 2  # a node's mode on the page
 COLOURS = ("#3f789e", "#8A8", "#b58b2a", "#88A", "#a1309b")
 
 
@@ -114,7 +117,9 @@ class Layout:
         rows = max(len(sockets), len(node["outputs"]))
         picture = PICTURE_PX if node["type"] in SHOWS_A_PICTURE else 0
         text = 110 if node["type"] == "PreviewAny" else 0
-        return TITLE_PX + SLOT_PX * rows + WIDGET_PX * len(widgets) + picture + text
+        declared = [one for need in ("required", "optional") for one in about["input"].get(need, {}).values()]
+        lines = sum(90 for one in declared if len(one) > 1 and one[1].get("multiline"))
+        return TITLE_PX + SLOT_PX * rows + WIDGET_PX * len(widgets) + picture + text + lines
 
     def connect(self, source: str, output: str, target: str, name: str) -> None:
         start, end = self.by_name[source], self.by_name[target]
@@ -162,6 +167,8 @@ def lay_out(template: Template, info: dict) -> dict:
         left += 20
     for link in template.links:
         layout.connect(*link)
+    for name in template.muted:
+        layout.by_name[name]["mode"] = MUTED
     return layout.finished(template.name)
 
 
@@ -170,7 +177,7 @@ def api_of(workflow: dict, info: dict) -> dict:
     source = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
     prompt = {}
     for node in workflow["nodes"]:
-        if node["type"] == "MarkdownNote":
+        if node["type"] == "MarkdownNote" or node["mode"] == MUTED:
             continue
         settings, inputs = iter(node["widgets_values"]), {}
         declared = {
@@ -201,6 +208,10 @@ def write(template: Template, host: ComfyHost, info: dict, say: Callable[[str], 
     shown = next(node["id"] for node in workflow["nodes"] if node is not None and node.get("title") == template.shows)
     picture = Image.open(io.BytesIO(host.images(run, str(shown))[0])).convert("RGB")
     picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    if template.banner:
+        pen, font = ImageDraw.Draw(picture), ImageFont.load_default(size=24)
+        pen.rectangle((0, picture.height - 50, picture.width, picture.height), fill=(24, 24, 24))
+        pen.text((12, picture.height - 40), template.banner, fill=(235, 235, 235), font=font)
     picture.save(path.with_suffix(".jpg"), quality=85)
     say(f"[templates] {path.relative_to(ROOT)}, {len(workflow['nodes'])} nodes")
 
@@ -229,6 +240,8 @@ def main(names: list[str]) -> None:
     finish_drawn_by_hand("retouch_own_photos", "with your own photos")
     finish_drawn_by_hand("qwen_retouch", "the paper's Qwen engine")
     with ComfyHost(packs={PACK: ROOT}) as host:
+        if not names or BLUEPRINT in names:
+            write_blueprint(ROOT, host.object_info(), print)
         for template in TEMPLATES:
             if not names or template.name in names:
                 if template.prepare:

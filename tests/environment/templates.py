@@ -30,6 +30,8 @@ class Template:
     groups: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...]
     shows: str
     prepare: Callable[[Any], None] | None = None
+    muted: tuple[str, ...] = ()  # nodes that do not run as it opens
+    banner: str = ""  # words on the thumbnail, where two templates look alike
 
 
 def note(text: str) -> Spec:
@@ -252,4 +254,74 @@ ALBUM_TEMPLATE = Template(
     prepare=prepare_album,
 )  # fmt: skip
 
-TEMPLATES = (FROM_EXEMPLAR, SIMULATE, GROUP_PHOTO, REPROJECT, OTHER_SIZE, ALBUM_TEMPLATE)
+EXPLAIN = Template(
+    name="explain_and_sliders",
+    nodes={
+        "samples": SAMPLES, "load": LOAD, "extract": EXTRACT, "exemplar_notes": EXEMPLAR_NOTES,
+        "explain": Spec("MirrorPPR_ExplainOperation", {}, "The exemplar in names"),
+        "words": Spec("PreviewAny", {}, "The same in words"),
+        "sliders": Spec("MirrorPPR_OperationFromSliders", {"mouth_smile": 30.0}, "Change it here"),
+        "sampler": SAMPLER, "compare": COMPARE, "difference": DIFFERENCE, "save": SAVE, "result_notes": RESULT_NOTES,
+        "note": note(
+            "## What is this retouch, and a little of that\n\n*Explain Operation* says which named operations the "
+            "exemplar looks like, and how strongly. Its lines go into **text** of *Operation from Sliders*, whose "
+            "sliders are added to them: here a smile comes on top.\n\nFor a retouch without any exemplar disconnect "
+            "**text** and use the sliders alone. What has no name is left out: connect the *Sampler* to *Extract "
+            "Operation* for all of it."
+        ),
+    },
+    links=(
+        *EXTRACTING, ("extract", "operation", "explain", "operation"), ("load", "extractor", "explain", "extractor"),
+        ("explain", "words", "words", "source"), ("explain", "sliders", "sliders", "text"),
+        ("load", "dit", "sampler", "dit"),
+        ("load", "connector", "sampler", "connector"), ("sliders", "operation", "sampler", "operation"),
+        ("samples", "query", "sampler", "query"), ("samples", "query", "compare", "before"), *SHOWING,
+    ),
+    groups=(
+        ("1  Photos", (("samples", "load", "note"),)),
+        ("2  Read and explain the retouch", (("extract", "exemplar_notes"), ("explain", "words"))),
+        ("3  As sliders", (("sliders",),)),
+        ("4  Retouch", (("sampler", "result_notes"), ("compare", "difference", "save"))),
+    ),
+    shows="The exemplar in names",
+)  # fmt: skip
+
+LOOK = Template(
+    name="save_and_load_look",
+    nodes={
+        "samples": SAMPLES, "load": LOAD, "extract": EXTRACT, "exemplar_notes": EXEMPLAR_NOTES,
+        "keep": Spec("MirrorPPR_SaveOperation", {"name": "my look"}, "Keep the look"),
+        "sampler": SAMPLER, "compare": COMPARE, "difference": DIFFERENCE, "save": SAVE, "result_notes": RESULT_NOTES,
+        "again": Spec("MirrorPPR_LoadOperation", {"file": "my look_00001.safetensors [output]"}, "A look kept before"),
+        "half": Spec("MirrorPPR_ScaleOperation", {"percent": 50.0}, "Half of it"),
+        "who": Spec("PreviewImage", {}, "Whose look it is"),
+        "second": Spec("MirrorPPR_RetouchSampler", {}, "Retouch with the kept look"),
+        "shown": Spec("PreviewImage", {}, "With the kept look"),
+        "note": note(
+            "## A look to keep\n\n**Run** reads the exemplar, keeps its operation as a file in "
+            "*output/mirrorppr_operations* and uses it.\n\nAnother day only group 4 is needed. It is muted, because "
+            "there is no file yet: after the first run press **R**, choose the **file**, select the nodes of the group "
+            "and press **Ctrl+M**.\n\nThumbnails in the file show a person; *pictures: none* keeps none."
+        ),
+    },
+    links=(
+        *EXTRACTING, ("extract", "operation", "keep", "operation"), ("load", "dit", "sampler", "dit"),
+        ("load", "connector", "sampler", "connector"), ("keep", "same", "sampler", "operation"),
+        ("samples", "query", "sampler", "query"), ("samples", "query", "compare", "before"), *SHOWING,
+        ("load", "extractor", "again", "extractor"), ("again", "operation", "half", "operation"),
+        ("again", "picture", "who", "images"), ("half", "made", "second", "operation"),
+        ("load", "dit", "second", "dit"), ("load", "connector", "second", "connector"),
+        ("samples", "query", "second", "query"), ("second", "image", "shown", "images"),
+    ),
+    groups=(
+        ("1  Photos", (("samples", "load", "note"),)),
+        ("2  Read and keep the retouch", (("extract", "keep", "exemplar_notes"),)),
+        ("3  Use it at once", (("sampler", "result_notes"), ("compare", "difference", "save"))),
+        ("4  Another day: from the file (muted)", (("again", "half", "who"), ("second", "shown"))),
+    ),
+    shows="What differs",
+    muted=("again", "half", "who", "second", "shown"),
+    banner="a look kept in a file",
+)  # fmt: skip
+
+TEMPLATES = (FROM_EXEMPLAR, SIMULATE, GROUP_PHOTO, REPROJECT, OTHER_SIZE, ALBUM_TEMPLATE, EXPLAIN, LOOK)

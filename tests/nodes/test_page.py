@@ -18,7 +18,9 @@ QUIET = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
+NAMES = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
 PATIENCE_MS = 120_000  # a busy machine draws the page in minutes
+EMPTY = "{nodes: [], links: [], last_node_id: 0, last_link_id: 0, version: 0.4}"
 RUN = """() => new Promise((done) => {
   app.api.addEventListener("execution_success", () => done(""), { once: true });
   app.api.addEventListener("execution_error", (event) => done(JSON.stringify(event.detail)), { once: true });
@@ -89,7 +91,7 @@ def test_the_same_holds_where_nodes_are_drawn_as_elements(page):
 
 def test_a_saved_picture_dropped_on_the_page_brings_its_workflow_back(page, host):
     newest = max((host.base_dir / "output").glob("mirrorppr_*.png"), key=lambda path: path.stat().st_mtime_ns)
-    page.evaluate("async () => { await app.loadGraphData({nodes: [], links: [], version: 0.4}); }")
+    page.evaluate(f"async () => {{ await app.loadGraphData({EMPTY}); }}")
     page.wait_for_function("app.graph._nodes.length === 0")
     page.evaluate(
         """async (bytes) => {
@@ -103,7 +105,66 @@ def test_a_saved_picture_dropped_on_the_page_brings_its_workflow_back(page, host
     assert {"MirrorPPR_SamplePortraits", "MirrorPPR_Compare", "MirrorPPR_RetouchSampler"} <= kinds
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "workflows").glob("*.json")))
+def shown_as_elements(page, wanted: bool) -> None:
+    page.evaluate("(on) => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", wanted)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_template_opens_whole_and_no_node_covers_another_in_either_way_of_drawing(page, name):
+    address = f"/api/workflow_templates/{PACK}/{name}.json"
+    opened = "async ([at, n]) => app.loadGraphData(await (await fetch(at)).json(), true, true, n)"
+    page.evaluate(opened, [address, name])
+    expected = json.loads((ROOT / "workflows" / f"{name}.json").read_text())["nodes"]
+    page.wait_for_function("(n) => app.graph._nodes.length === n", arg=len(expected))
+    page.keyboard.press("Escape")  # what it says about absent models
+    unknown = page.evaluate("() => app.graph._nodes.filter((node) => !node.constructor.nodeData).map((n) => n.type)")
+    assert set(unknown) <= {"MarkdownNote", "Note"}
+    page.wait_for_timeout(800)
+    assert not overlaps(page.evaluate(DRAWN))
+    shown_as_elements(page, True)
+    page.wait_for_function("(n) => document.querySelectorAll('[data-node-id]').length === n", arg=len(expected))
+    page.wait_for_timeout(2000)
+    frames = page.evaluate(AS_ELEMENTS)
+    page.screenshot(path=SHOTS / f"{name}_elements.png")
+    shown_as_elements(page, False)
+    assert not overlaps(frames)
+
+
+def test_the_page_offers_the_blueprint_and_it_retouches(page, host):
+    """From the library onto the canvas, connected to the drawn portraits, and run."""
+    page.evaluate(f"async () => {{ await app.loadGraphData({EMPTY}); }}")
+    toggle = "async () => { await app.extensionManager.command.execute('Workspace.ToggleSidebarTab.node-library'); }"
+    page.evaluate(toggle)
+    page.locator(".sidebar-content-container input").first.fill("Retouch by example")
+    page.get_by_text("Retouch by example", exact=True).last.click()
+    page.wait_for_timeout(500)
+    page.mouse.click(1000, 600)
+    page.wait_for_function("app.graph._nodes.length === 1")
+    page.evaluate(toggle)
+    described = page.evaluate(
+        "() => { const n = app.graph._nodes[0]; return [n.inputs.map((i) => i.name), n.widgets.map((w) => w.value)]; }"
+    )
+    assert described == [["before", "after", "query", "strength", "face"], [1, "only"]]
+    page.evaluate(
+        """() => {
+          const one = app.graph._nodes[0];
+          const [samples, shown] = ["MirrorPPR_SamplePortraits", "PreviewImage"].map((kind) => {
+            const node = LiteGraph.createNode(kind);
+            app.graph.add(node);
+            return node;
+          });
+          [0, 1, 2].forEach((slot) => samples.connect(slot, one, slot));
+          one.connect(0, shown, 0);
+        }"""
+    )
+    assert page.evaluate(RUN) == ""
+    page.wait_for_timeout(1000)
+    page.screenshot(path=SHOTS / "blueprint.png")
+    pictures = page.evaluate("() => app.graph._nodes.find((n) => n.type === 'PreviewImage').imgs?.length ?? 0")
+    assert pictures == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_template_has_a_thumbnail_a_read_me_and_says_whose_its_nodes_are(name):
     workflow = json.loads((ROOT / "workflows" / f"{name}.json").read_text())
     kinds = [node["type"] for node in workflow["nodes"]]
