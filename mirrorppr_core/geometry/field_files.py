@@ -24,10 +24,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ..file_writing import replacing
+from ..picture_guard import PictureError, open_picture
 from .field import Field
 from .st_map import from_st_map, to_st_map
 
@@ -192,8 +192,7 @@ def _as_map(planes: np.ndarray) -> Tensor:
 def _from_png(path: Path) -> _Offsets:
     import png
 
-    with Image.open(path, formats=["PNG"]) as picture:  # the header alone
-        _check_size(*picture.size)
+    with open_picture(path, formats=("PNG",), most_pixels=_MOST_PIXELS) as picture:
         text = picture.info.get(_TEXT)
     with path.open("rb") as stream:
         width, height, rows, info = png.Reader(file=stream).read()
@@ -252,7 +251,7 @@ def _naming(path: Path) -> Iterator[None]:
         yield
     except _Unfit as error:
         raise ValueError(f"{path.name}: {error}") from error
-    except (ImportError, MemoryError):
+    except (ImportError, MemoryError, PictureError):
         raise
     except Exception as error:  # readers of other packages raise whatever they like
         raise ValueError(
