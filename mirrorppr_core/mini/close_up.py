@@ -14,6 +14,7 @@ from ..faces.view import CanonicalView, FaceView
 from ..geometry.crop import Box, pixel_box
 from ..geometry.displacement import warp
 from ..images import as_float, reduce
+from ..motion.clean import part_affine
 from ..motion.estimate import MeasuredMotion
 from ..motion.explained import Explained, explained_motion
 from ..motion.faint import MAX_SIDE, faint_motion, is_faint, told_from_px
@@ -41,17 +42,23 @@ class CloseUp:
     told_from_px: float
 
 
-def close_up(before: Tensor, after: Tensor, view: FaceView, canonical: CanonicalView) -> CloseUp:
-    """before, after: (1, C, H, W), lying on each other.  view: of the face in before."""
+def close_up(before: Tensor, after: Tensor, view: FaceView, canonical: CanonicalView, global_affine: Tensor) -> CloseUp:
+    """before, after: (1, C, H, W), lying on each other.  view: of the face in before.
+
+    global_affine: (1, 2, 3) in photo pixels, how the pictures as wholes differ. An edit of the whole face fills the
+    close-up, where it could not be told from that.
+    """
     box, factor = _view_box(view, before), _measure_factor(view.pixels_per_cell)
     source, target = _parts(before, after, box, factor)
     close = view.cropped(left=box[0], top=box[1], factor=factor)
-    explained = explained_motion(source=source, target=target)
+    explained = explained_motion(
+        source=source, target=target, global_affine=part_affine(global_affine, left=box[0], top=box[1], factor=factor)
+    )
     displacement = explained.motion.displacement
     motion = canonical.motion_from_photo(displacement, close)
     told = told_from_px(explained.motion) * factor
     if is_faint(explained.motion) and not explained.clipped and (source != target).any():
-        own, own_view, fine = _at_own_resolution(before, after, box, view, explained.painted)
+        own, own_view, fine = _at_own_resolution(before, after, box, view, explained.painted, global_affine)
         if own.displacement.any():
             motion = canonical.motion_from_photo(own.displacement, own_view)
         told = min(told, told_from_px(own) * fine)
@@ -68,7 +75,7 @@ def close_up(before: Tensor, after: Tensor, view: FaceView, canonical: Canonical
 
 
 def _at_own_resolution(
-    before: Tensor, after: Tensor, box: Box, view: FaceView, painted: Tensor
+    before: Tensor, after: Tensor, box: Box, view: FaceView, painted: Tensor, global_affine: Tensor
 ) -> tuple[MeasuredMotion, FaceView, int]:
     """The second look: its motion, the view of it, and photo pixels per pixel of it."""
     left, top, right, bottom = box
@@ -76,7 +83,12 @@ def _at_own_resolution(
     source, target = _parts(before, after, box, factor)
     trust = 1 - F.interpolate(painted.float(), source.shape[-2:], mode="nearest")
     return (
-        faint_motion(source=source, target=target, trust=trust),
+        faint_motion(
+            source=source,
+            target=target,
+            trust=trust,
+            global_affine=part_affine(global_affine, left=left, top=top, factor=factor),
+        ),
         view.cropped(left=left, top=top, factor=factor),
         factor,
     )

@@ -3,12 +3,14 @@
     latent = motion / scale          scale = mean length of the longest twentieth of the exemplar's motion, in cells
 
 Dividing by the scale makes a weak and a strong operation look alike to the network, and the loss with it. Decoding
-multiplies back and sets what is negligible to exactly zero, so that untouched pixels can be copied bit for bit.
+multiplies back and sets what is negligible to exactly zero, so that untouched pixels can be copied bit for bit. What
+the exemplar itself shows is told from nothing already, so a third of it is enough there.
 Shapes: B batch, N view cells a side.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ..geometry.displacement import length, smoothstep
@@ -16,6 +18,7 @@ from ..geometry.displacement import length, smoothstep
 # Below the first share of the scale a motion is noise and becomes zero; above the second it is untouched.
 _GATE = (0.05, 0.12)
 _STRONGEST_SHARE = 0.05
+_SHOWN_COUNTS = 3.0  # times
 
 
 def motion_scale(motion: Tensor) -> Tensor:
@@ -32,7 +35,13 @@ class FieldCodec:
         """(B, 2, N, N) cells and its (B, 1, 1, 1) scale -> latent."""
         return motion / scale.clamp(min=1e-6)
 
-    def decode(self, latent: Tensor, scale: Tensor) -> Tensor:
-        """Latent -> (B, 2, N, N) cells, negligible motion exactly zero."""
+    def decode(self, latent: Tensor, scale: Tensor, *, shown: Tensor | None = None) -> Tensor:
+        """Latent -> (B, 2, N, N) cells, negligible motion exactly zero.
+
+        shown: latent of what was measured on the exemplar, exactly zero where nothing moved.
+        """
         low, high = _GATE
-        return latent * scale * smoothstep((length(latent) - low) / (high - low))
+        size = length(latent)
+        if shown is not None:
+            size = torch.maximum(size, _SHOWN_COUNTS * length(shown))
+        return latent * scale * smoothstep((size - low) / (high - low))

@@ -25,6 +25,7 @@ from ..faces.choice import choose, describe
 from ..faces.locator import Face
 from ..faces.view import FaceView
 from ..geometry.field import Field, joined
+from ..motion.clean import part_affine
 from ..motion.explained import explained_motion
 from ..motion.pairing import Laid, laid_together, refuse_strangers
 from ..networks.config import ModelConfig
@@ -143,12 +144,11 @@ class OperationExtractor:
         was not found the body alone is read."""
         after, overview, canonical = laid.after, laid.overview, self.sight.view
         overall = explained_motion(source=overview.before, target=overview.after, first=laid.motion)
-        check_aligned(overall, overview, person.box)
+        check_aligned(overall, laid, person.box)
         view = canonical.fit(person.landmarks)
-        close = None if isinstance(person, Head) else close_up(before, after, view, canonical)
-        beside = self.sight.bodies.read(
-            before, after, Copy(moved_beside(overall, overview), overview.factor), person, pose
-        )
+        slip = part_affine(overall.motion.global_affine, left=0, top=0, factor=1 / overview.factor)
+        close = None if isinstance(person, Head) else close_up(before, after, view, canonical, slip)
+        beside = self.sight.bodies.read(before, after, Copy(moved_beside(overall, laid), overview.factor), person, pose)
         motion = torch.zeros_like(view.shape) if close is None else close.motion * beside.face_share
         motion = motion * (motion.norm(dim=1).amax() > _LEAST_CELLS)
         found = Found(overall=overall, close=close, beside=beside, moved=bool((motion != 0).any()))
@@ -162,7 +162,7 @@ class OperationExtractor:
             shape=view.shape,
             atoms=bank_motions(atoms_of(self.config.dit.operations), photo_face, view, canonical),
             set_id=self.set_id,
-            notes=laid.notes + notes_on(found, overview, person.box),
+            notes=laid.notes + notes_on(found, laid, person.box),
             body=beside.body,
             thumbnails=_thumbnails(small),
         )

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..bodies.transfer import BodyReading
-from ..exemplar import SAME_PHOTO, Overview
+from ..exemplar import Overview
 from ..geometry.displacement import length
 from ..motion.explained import Explained
+from ..motion.pairing import Laid, mostly_moved
 from .close_up import CloseUp
 
 _VISIBLE = 6 / 255  # a change of colour that counts
@@ -37,19 +38,19 @@ class Found:
     moved: bool
 
 
-def check_aligned(overall: Explained, overview: Overview, box: tuple[float, ...]) -> None:
+def check_aligned(overall: Explained, laid: Laid, box: tuple[float, ...]) -> None:
     """Raise if what lies around the face moved as a whole and could not be laid back: that is no retouch.
 
     box: the face's, in photo pixels. Asked where there is texture and no paint: elsewhere motion is only led across.
     """
-    size = length(overall.motion.raw)  # (1, 1, h, w)
+    overview, size = laid.overview, length(overall.motion.raw)  # (1, 1, h, w)
     slopes = torch.gradient(overview.before.mean(1, keepdim=True), dim=(-1, -2))
     textured = torch.hypot(*slopes) > _TEXTURE
     around = textured & ~overall.painted & ~_inside(overall.painted, box, overview.factor, margin=0.1)
-    if float(around.float().mean()) < _MIN_AROUND or _much_is_new(overall, overview):
+    if float(around.float().mean()) < _MIN_AROUND or _much_is_new(overall, laid):
         return
     shift = float(size[around].median())
-    if shift > _MISALIGNED_PX:
+    if shift > _MISALIGNED_PX and mostly_moved(size[around]):
         raise ValueError(
             f"exemplar after is out of place against before by about {shift * overview.factor:.0f} pixels, by more "
             "than a shift, zoom or turn of a few per cent can explain: align the two layers exactly and export them "
@@ -57,20 +58,20 @@ def check_aligned(overall: Explained, overview: Overview, box: tuple[float, ...]
         )
 
 
-def moved_beside(overall: Explained, overview: Overview) -> Tensor:
+def moved_beside(overall: Explained, laid: Laid) -> Tensor:
     """The motion of the whole photo, (1, 2, h, w), for the body's part; none where so much is new that the rest of it
     is only led across."""
-    return overall.motion.displacement * (not _much_is_new(overall, overview))
+    return overall.motion.displacement * (not _much_is_new(overall, laid))
 
 
-def _much_is_new(overall: Explained, overview: Overview) -> bool:
+def _much_is_new(overall: Explained, laid: Laid) -> bool:
     share = float((overall.painted | overall.unsure).float().mean())
-    return share > _MUCH or overview.likeness < SAME_PHOTO
+    return share > _MUCH or not laid.one_photo
 
 
-def notes_on(found: Found, overview: Overview, box: tuple[float, ...]) -> tuple[str, ...]:
+def notes_on(found: Found, laid: Laid, box: tuple[float, ...]) -> tuple[str, ...]:
     """box: the face's, in photo pixels."""
-    notes, beside = [], found.beside
+    notes, beside, overview = [], found.beside, laid.overview
     # Averaged over 5 pixels, so that the noise of a JPEG does not count as a change.
     change = F.avg_pool2d(overview.after - overview.before, 5, stride=1, padding=2).abs().amax() > _VISIBLE
     if not found.moved and not change and not beside.moved:
@@ -91,7 +92,7 @@ def notes_on(found: Found, overview: Overview, box: tuple[float, ...]) -> tuple[
             "happened there is not read. Look at the picture of what was found before you use this operation"
         )
     notes += _paint_notes(found, on_face)
-    if _much_is_new(found.overall, overview):
+    if _much_is_new(found.overall, laid):
         notes.append("so much of the picture is new that motion is read on the face alone, not on the body")
     if (unsure & on_face).any() or found.close.explained.unsure.any():
         notes.append("part of the change on the face is not explained by moving pixels: it is read only around that")

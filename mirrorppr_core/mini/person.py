@@ -84,10 +84,10 @@ class Person:
         canonical = self.sight.view
         view = canonical.fit(face.landmarks)
         codec, scale = FieldCodec(), motion_scale(operation.motion)
-        latent = codec.encode(operation.motion, scale)
+        latent = copied = codec.encode(operation.motion, scale)
         if self.walk.refine:
             condition = FieldCondition(
-                copied=latent,
+                copied=copied,
                 query_shape=view.shape,
                 exemplar_shape=operation.shape,
                 query_points=canonical.landmarks(view.shape),
@@ -101,12 +101,12 @@ class Person:
                 lambda x_t, t: self.field_dit(
                     noisy=x_t, condition=condition, tokens=tokens, t=torch.full((1,), t, dtype=x_t.dtype)
                 ),
-                draw_noise(tuple(latent.shape), self.walk.seed),
+                draw_noise(tuple(copied.shape), self.walk.seed),
                 num_steps=self.walk.num_steps,
                 on_step=self.walk.on_step,
             )
-            latent = latent.lerp(answer, trust(operation, self.field_dit.bank_fit.one_way))
-        return self._on_photo(codec.decode(latent, scale) * canonical.window * strength, view)
+            latent = copied.lerp(answer, trust(operation, self.field_dit.bank_fit.one_way))
+        return self._on_photo(codec.decode(latent, scale, shown=copied) * canonical.window * strength, view)
 
     def _from_sliders(self, sliders: Sliders, strength: float, face: Face) -> Field:
         on_face = tuple(

@@ -79,6 +79,15 @@ def resize_affine(affine: Tensor, size: tuple[int, int], new_size: tuple[int, in
     return torch.cat([slope / scale * scale[:, None], (shift * scale)[..., None]], dim=-1)
 
 
+def part_affine(affine: Tensor, *, left: float, top: float, factor: float) -> Tensor:
+    """The same affine motion (B, 2, 3) in a part of the picture with this corner, reduced by a factor (below 1:
+    enlarged)."""
+    slope, shift = affine[..., :2], affine[..., 2]
+    # pixel = (part's pixel + 0.5) * factor - 0.5 + corner
+    corner = affine.new_tensor([left, top]) + 0.5 * factor - 0.5
+    return torch.cat([slope, ((shift + slope @ corner) / factor)[..., None]], dim=-1)
+
+
 def _smooth(grid: Tensor) -> Tensor:
     """Gaussian of 2 nodes: eight rounds of [1 2 1] / 4, as one filter of binomials."""
     taps = grid.new_tensor([math.comb(16, k) for k in range(17)]) / 2**16

@@ -72,14 +72,21 @@ class MeasuredMotion:
 
 @torch.no_grad()
 def estimate_motion(
-    *, source: Tensor, target: Tensor, config: MotionConfig | None = None, trust: Tensor | None = None
+    *,
+    source: Tensor,
+    target: Tensor,
+    config: MotionConfig | None = None,
+    trust: Tensor | None = None,
+    global_affine: Tensor | None = None,
 ) -> MeasuredMotion:
     """How each pixel of the target moved from the source, the same photo before the retouch.
 
     source, target: (B, 3, H, W) in [0, 1], same size.  trust: (B, 1, H, W) in [0, 1], 0 where what is seen says nothing
-    about motion (paint); there the motion around goes on. Pairs larger than `config.max_side` are
-    measured on an area-averaged copy and the field is scaled up, so its resolution is that
-    copy's. Good to about 0.1 px (of that copy) for motion up to 25 px.
+    about motion (paint); there the motion around goes on.  global_affine: (B, 2, 3) the global part, where it is known
+    because these are parts of pictures: an edit may fill a part, and would be taken for its global motion.
+
+    Pairs larger than `config.max_side` are measured on an area-averaged copy and the field is scaled up, so its
+    resolution is that copy's. Good to about 0.1 px (of that copy) for motion up to 25 px.
     """
     config = config or MotionConfig()
     _check_pair(source, target)
@@ -91,7 +98,10 @@ def estimate_motion(
     if trust is not None:
         trust = F.interpolate(trust, small, mode="bilinear", align_corners=False, antialias=True)
     pair, grid, certainty = _estimate_grid(source_luma, target_luma, config, trust)
-    affine = fit_global(grid, certainty, height=small[0], width=small[1], stride=STRIDE)
+    if global_affine is None:
+        affine = fit_global(grid, certainty, height=small[0], width=small[1], stride=STRIDE)
+    else:
+        affine = resize_affine(global_affine, (height, width), small)
     global_part = affine_motion(affine, node_positions(grid, STRIDE))
     edit, noise_px = remove_noise(
         grid=grid,

@@ -53,25 +53,30 @@ class Explained:
 
 @torch.no_grad()
 def explained_motion(
-    *, source: Tensor, target: Tensor, config: MotionConfig | None = None, first: MeasuredMotion | None = None
+    *,
+    source: Tensor,
+    target: Tensor,
+    config: MotionConfig | None = None,
+    first: MeasuredMotion | None = None,
+    global_affine: Tensor | None = None,
 ) -> Explained:
     """source, target: (1, 3, H, W) in [0, 1], one size, lying on each other.  first: their motion in the same
-    tones, if it is known."""
+    tones, if it is known.  global_affine: see estimate_motion."""
     source, clipped = toned_alike(source, target)
     source, target, softer_px = matched_sharpness(source, target)
     motion = first if softer_px == 0 else None
-    motion = motion or estimate_motion(source=source, target=target, config=config)
+    motion = motion or estimate_motion(source=source, target=target, config=config, global_affine=global_affine)
     left = _Left.by(motion, source, target)
     painted = unsure = torch.zeros_like(left.unexplained)
     if left.notable:
         painted = left.painted()
-        motion = _measured_without(painted, source, target, left.colours)
+        motion = _measured_without(painted, source, target, left.colours, global_affine)
         # Paint that lies within the reach of its surroundings shows only now, when nothing imitates it any longer; and
         # what even a soft plate cannot explain is not to be believed.
         left = _Left.by(motion, source, target, known=painted)
         if left.notable:
             painted, unsure = painted | left.painted(), _grown(left.unexplained, _MARGIN_PX)
-            motion = _measured_without(painted | unsure, source, target, left.colours)
+            motion = _measured_without(painted | unsure, source, target, left.colours, global_affine)
     masks = [_at_full_size(mask, source) for mask in (painted, unsure)]
     return Explained(motion=motion, painted=masks[0], unsure=masks[1], softer_px=softer_px, clipped=clipped)
 
@@ -114,13 +119,16 @@ class _Left:
         return _grown(_reaching(foreign | self.unexplained, core), _MARGIN_PX)
 
 
-def _measured_without(painted: Tensor, source: Tensor, target: Tensor, colours: ColourMatch) -> MeasuredMotion:
+def _measured_without(
+    painted: Tensor, source: Tensor, target: Tensor, colours: ColourMatch, global_affine: Tensor | None
+) -> MeasuredMotion:
     """The motion where nothing was painted; there, what is around it goes on."""
     new = _at_full_size(painted, source)
     # The source's pixels in the target's colours: so the paint does not shine through the local contrast either.
     grid = pixel_grid(*source.shape[-2:], device=source.device)
     filled = torch.where(new, colours.apply(source, (grid - 0.5) / 2).clamp(0, 1), target)
-    return estimate_motion(source=source, target=filled, config=_SOFT, trust=1 - new.float())
+    trust = 1 - new.float()
+    return estimate_motion(source=source, target=filled, config=_SOFT, trust=trust, global_affine=global_affine)
 
 
 def _inverse(displacement: Tensor) -> Tensor:

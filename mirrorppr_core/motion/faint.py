@@ -26,10 +26,11 @@ def is_faint(motion: MeasuredMotion) -> bool:
 
 
 @torch.no_grad()
-def faint_motion(*, source: Tensor, target: Tensor, trust: Tensor) -> MeasuredMotion:
-    """source, target: (1, 3, H, W) in [0, 1] at full resolution.  trust: (1, 1, H, W), 0 where something is painted."""
+def faint_motion(*, source: Tensor, target: Tensor, trust: Tensor, global_affine: Tensor) -> MeasuredMotion:
+    """source, target: (1, 3, H, W) in [0, 1] at full resolution.  trust: (1, 1, H, W), 0 where something is painted.
+    global_affine: see estimate_motion."""
     source, target, _ = matched_sharpness(toned_alike(source, target)[0], target)
-    return estimate_motion(source=source, target=target, config=_FAINT, trust=trust)
+    return estimate_motion(source=source, target=target, config=_FAINT, trust=trust, global_affine=global_affine)
 
 
 def told_from_px(motion: MeasuredMotion) -> float:

@@ -9,6 +9,7 @@ refused for what it is.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -20,11 +21,13 @@ from ..images import as_float, check_not_plain, check_photo
 from .alignment import edited_positions, find_alignment
 from .clean import affine_motion, resize_affine
 from .estimate import MeasuredMotion, estimate_motion
+from .likeness import ONE_PHOTO, explained_share
 from .tone import toned_alike
 
 _SAME_ASPECT = 0.01
 _MAX_ASPECT = 1.2  # times; beyond it is no crop by a few per cent
 _OUT_OF_PLACE_PX = 0.5  # median motion in the overview; that of aligned pairs stays below 0.3, however edited
+_STILL_PX, _MUCH_STILL = 0.3, 0.12  # in the overview; where so much of a picture stays, it is in place, however edited
 _ROUNDS = 3  # of finding what is left and laying back from the first picture again
 _MIRRORED = 0.6  # likeness to the mirrored picture
 _STRIP_ROWS = 512
@@ -39,6 +42,13 @@ class Laid:
     motion: MeasuredMotion
     notes: tuple[str, ...]
 
+    @cached_property
+    def one_photo(self) -> bool:
+        """Whether both show one photo as a whole: most detail lies where it lay, or where the motion brought it."""
+        if self.overview.likeness >= SAME_PHOTO:
+            return True
+        return explained_share(self.overview, self.motion.raw) >= ONE_PHOTO
+
 
 @torch.no_grad()
 def laid_together(before: Tensor, after: Tensor) -> Laid:
@@ -49,7 +59,7 @@ def laid_together(before: Tensor, after: Tensor) -> Laid:
     placed, notes = _brought_to_size(before, after)
     overview = overview_of(before, placed)
     motion = _motion_of(overview)
-    if not _out_of_place(motion):
+    if not _out_of_place(motion.raw):
         return Laid(after=placed, overview=overview, motion=motion, notes=notes)
 
     total, given = None, placed
@@ -76,7 +86,7 @@ def refuse_strangers(laid: Laid, boxes: list[tuple[float, ...]]) -> tuple[str, .
     """
     before, after = laid.overview.before, laid.overview.after
     alike = laid.overview.likeness
-    if alike >= SAME_PHOTO:
+    if laid.one_photo:
         return ()
     around = [same_photo(*(_part(picture, box, laid.overview.factor) for picture in (before, after))) for box in boxes]
     if around and max(around) >= SAME_PHOTO:
@@ -173,9 +183,15 @@ def _motion_of(overview: Overview) -> MeasuredMotion:
     return estimate_motion(source=toned_alike(overview.before, overview.after)[0], target=overview.after)
 
 
-def _out_of_place(motion: MeasuredMotion) -> bool:
-    """Whether most of the picture moved."""
-    return float(length(motion.raw)[..., ::4, ::4].median()) > _OUT_OF_PLACE_PX
+def mostly_moved(size: Tensor) -> bool:
+    """Whether next to nothing stays, as after a slip and hardly after an edit.  size: of motion, px of the overview."""
+    return float((size < _STILL_PX).float().mean()) < _MUCH_STILL
+
+
+def _out_of_place(raw: Tensor) -> bool:
+    """Whether most of the picture moved, and hardly anything stayed."""
+    size = length(raw)[..., ::4, ::4]
+    return float(size.median()) > _OUT_OF_PLACE_PX and mostly_moved(size)
 
 
 def _laid_back(after: Tensor, alignment: Tensor, *, on: Tensor) -> Tensor:

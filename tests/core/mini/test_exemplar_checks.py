@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 from toys import SEEING, astronaut, push, retouched_mouth, save_set
 
-from mirrorppr_core.exemplar import Exemplar
-from mirrorppr_core.geometry.displacement import length, pixel_grid, sample
+from mirrorppr_core.exemplar import SAME_PHOTO, Exemplar, same_photo
+from mirrorppr_core.geometry.displacement import length, pixel_grid, sample, warp
 from mirrorppr_core.mini.pipeline import MirrorPPR
 
 pytest.importorskip("skimage")
@@ -96,6 +96,29 @@ def test_what_cannot_be_a_pair_is_refused_for_what_it_is(model):
     ):
         with pytest.raises(ValueError, match=why):
             model.extract(Exemplar(photo, after))
+
+
+def widely_moved(photo, *, shift, reach):
+    """The whole head and what is around it, fading far away."""
+    away = (pixel_grid(512, 512) - torch.tensor([224.0, 130.0]).view(1, 2, 1, 1)).square().sum(1, keepdim=True).sqrt()
+    soft = 0.5 - 0.5 * torch.tanh((away - reach) / (0.3 * reach))
+    displacement = soft * torch.tensor(shift).view(1, 2, 1, 1)
+    return warp(floats(photo), displacement).clamp(0, 1), displacement
+
+
+def test_an_edit_that_fills_the_close_up_is_read_whole_and_not_taken_for_a_slip(model):
+    after, displacement = widely_moved(astronaut(), shift=(0.0, 1.2), reach=150)
+    extracted = model.extractor.extract(Exemplar(floats(astronaut()), after))
+    face = (slice(None), slice(None), slice(80, 180), slice(180, 270))
+    error = length((extracted.field.dense() - displacement)[face]).mean() / length(displacement[face]).mean()
+    assert error < 0.1 and extracted.operation.notes == ()
+
+
+def test_a_retouch_so_strong_that_hardly_any_detail_stays_is_still_a_pair(model):
+    after, displacement = widely_moved(astronaut(), shift=(-22.0, 9.0), reach=190)
+    pair = Exemplar(floats(astronaut()), after)
+    assert same_photo(pair.before, pair.after) < SAME_PHOTO
+    assert not model.extract(pair).is_identity
 
 
 @pytest.mark.parametrize("quality", [85, 50])
