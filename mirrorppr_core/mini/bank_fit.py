@@ -92,12 +92,17 @@ class BankMatch:
         return torch.cat([found, self.left(together), self.left(few)], dim=1)
 
 
+def one_way_of(atoms: tuple[Atom, ...]) -> Tensor:
+    """(M,) 1 for atoms that only exist in their own direction: the opposite one has an atom of its own."""
+    return torch.tensor([float(atom.operation in LLW) for atom in atoms])
+
+
 class BankFit(nn.Module):
     """The learned part: what to believe of every atom, from the cues and the operation's tokens."""
 
     def __init__(self, atoms: tuple[Atom, ...], text_width: int, hidden: int):
         super().__init__()
-        self.register_buffer("one_way", torch.tensor([float(a.operation in LLW) for a in atoms]), persistent=False)
+        self.register_buffer("one_way", one_way_of(atoms), persistent=False)
         self.read = nn.Sequential(
             nn.Linear(3 * len(atoms) + 2 + text_width, hidden),
             nn.GELU(approximate="tanh"),

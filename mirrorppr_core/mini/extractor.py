@@ -32,6 +32,7 @@ from ..networks.config import ModelConfig
 from ..networks.rformer import RFormer
 from ..operations.atoms import atoms_of
 from ..operations.bank import PhotoFace, bank_motions
+from .bank_fit import one_way_of
 from .close_up import CloseUp, close_up
 from .codec import FieldCodec, motion_scale
 from .findings import Found, check_aligned, moved_beside, notes_on
@@ -117,7 +118,9 @@ class OperationExtractor:
                 raise ValueError(f"pair {place + 1} of {len(exemplars)}: {error}") from error
         operations = [each[again.get(place, place)].operation for place in range(len(exemplars))]
         left_out = {later: f"it is pair {earlier + 1} once more" for later, earlier in again.items()}
-        return ExtractedTogether(operation=together(operations, left_out=left_out), each=tuple(each))
+        return ExtractedTogether(
+            operation=together(operations, one_way=self._one_way, left_out=left_out), each=tuple(each)
+        )
 
     def refine(self, operation: Operation, correction: Exemplar, *, face: str = "only") -> Extracted:
         """The operation made better by one result that was corrected by hand, and what was seen on that.
@@ -135,7 +138,11 @@ class OperationExtractor:
                 "extract it again with this set"
             )
         seen = self.extract(correction, face=face)
-        return replace(seen, operation=refined(operation, seen.operation))
+        return replace(seen, operation=refined(operation, seen.operation, one_way=self._one_way))
+
+    @property
+    def _one_way(self) -> Tensor:
+        return one_way_of(atoms_of(self.config.dit.operations))
 
     def _read(
         self, before: Tensor, laid: Laid, person: Face, pose: PoseChoice

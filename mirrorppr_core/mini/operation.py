@@ -25,6 +25,7 @@ class Operation:
     body: None where only the face moved.
     exemplars: the pairs it was read from, and thumbnails: (2, 3, S, S) uint8, the straightened face before and after;
     both are for keeping and for looking at, and change nothing.  pairs: how many it was read from (several.py).
+    named: from 0 to 1, how far they show operations that have a name, where several pairs tell (trust.py).
     """
 
     tokens: Tensor
@@ -38,6 +39,11 @@ class Operation:
     exemplars: tuple[Exemplar, ...] = ()
     thumbnails: Tensor | None = None
     pairs: int = 1
+    named: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.named is not None and not 0 <= self.named <= 1:
+            raise ValueError(f"named={self.named}: how far an operation has a name is a number from 0 to 1")
 
     @property
     def is_identity(self) -> bool:

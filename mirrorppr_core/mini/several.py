@@ -24,6 +24,7 @@ from torch import Tensor
 from ..bodies.motion import BodyMotion
 from ..exemplar import Exemplar
 from .operation import Operation
+from .trust import named_by_pairs
 
 MAX_PAIRS = 8  # more hardly help
 AGREE = 0.45  # cosine; of one tool on two people 0.7 or more in nine of ten cases, of two tools less in 98 of 100
@@ -52,10 +53,11 @@ def repeats(exemplars: Sequence[Exemplar]) -> dict[int, int]:
     return found
 
 
-def together(operations: Sequence[Operation], *, left_out: dict[int, str] | None = None) -> Operation:
+def together(operations: Sequence[Operation], *, one_way: Tensor, left_out: dict[int, str] | None = None) -> Operation:
     """The operation that these pairs show together, with notes that name the pairs that were not used.
 
     operations: one for each pair, of one set.  left_out: pairs not to use, by their place, and why.
+    one_way: see bank_fit.one_way_of.
     Raises ValueError where several pairs moved something and no two agree.
     """
     if len(operations) == 1:
@@ -84,7 +86,9 @@ def together(operations: Sequence[Operation], *, left_out: dict[int, str] | None
     weights = cosines[chosen][:, chosen].mean(1).clamp(min=0.1)
     own = [f"pair {i + 1}: {note}" for i in kept for note in operations[i].notes]
     named = [f"pair {place + 1} {text}" for place, text in sorted(notes.items())]
-    return replace(mean_of([operations[i] for i in kept], weights), notes=(*own, *named))
+    used = [operations[i] for i in kept]
+    known = named_by_pairs(used, one_way) if len(used) > 1 else None
+    return replace(mean_of(used, weights), notes=(*own, *named), named=known)
 
 
 def mean_of(operations: Sequence[Operation], weights: Tensor) -> Operation:
@@ -108,10 +112,11 @@ def mean_of(operations: Sequence[Operation], weights: Tensor) -> Operation:
         body=with_body[0].body if 2 * len(with_body) > len(operations) else None,
         exemplars=tuple(pair for one in operations for pair in one.exemplars),
         pairs=sum(one.pairs for one in operations),
+        named=None,
     )
 
 
-def refined(operation: Operation, correction: Operation) -> Operation:
+def refined(operation: Operation, correction: Operation, *, one_way: Tensor) -> Operation:
     """A better operation from one result that was corrected by hand.
 
     correction: what was read between the photo before and its corrected version. It joins the pairs that the operation
@@ -128,7 +133,8 @@ def refined(operation: Operation, correction: Operation) -> Operation:
             "more): extract it on its own"
         )
     result = mean_of([operation, correction], torch.ones(2))
-    return replace(result, notes=tuple(dict.fromkeys((*operation.notes, *correction.notes))))
+    notes = tuple(dict.fromkeys((*operation.notes, *correction.notes)))
+    return replace(result, notes=notes, named=named_by_pairs([operation, correction], one_way))
 
 
 def agreement(operations: Sequence[Operation]) -> Tensor:

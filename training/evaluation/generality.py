@@ -23,10 +23,12 @@ from mirrorppr_core.faces.landmarks import FACE_POINTS
 from mirrorppr_core.faces.view import CanonicalView
 from mirrorppr_core.geometry.displacement import jacobian_determinant, pixel_grid
 from mirrorppr_core.geometry.field import Field, apply_field
+from mirrorppr_core.mini.bank_fit import one_way_of
 from mirrorppr_core.mini.editor import RetouchConfig
 from mirrorppr_core.mini.operation import Operation
 from mirrorppr_core.mini.pipeline import MirrorPPR
 from mirrorppr_core.mini.several import together
+from mirrorppr_core.operations.atoms import atoms_of
 
 from ..data.picture_files import read_picture
 from .benchmark_cases import Person, edited_region, to_eight_bits
@@ -114,6 +116,7 @@ def score_case(model: MirrorPPR, case: GeneralityCase, portraits: Path) -> Gener
     unchanged = region_psnr(query, target, region)
     errors = {(GEOMETRY, num): error for num, error in copied_errors(case, view).items()}
     gains, refused = {(GEOMETRY, num): float("nan") for num in NUM_EXEMPLARS}, ""
+    one_way = one_way_of(atoms_of(model.extractor.config.dit.operations))
     read: list[Operation] = []  # of each pair; each is read once and used in every number of pairs
     for num in NUM_EXEMPLARS:
         for row in (COPY, MINI):
@@ -122,7 +125,7 @@ def score_case(model: MirrorPPR, case: GeneralityCase, portraits: Path) -> Gener
                 for b, a in zip(photos[len(read) : num], after[len(read) : num], strict=True):
                     read.append(model.extractor.extract(Exemplar(b, a), face="largest").operation)
                 config = RetouchConfig(refine=row == MINI, face="largest")
-                made = model.retouch(query, together(read[:num]), config)
+                made = model.retouch(query, together(read[:num], one_way=one_way), config)
             except ValueError as error:
                 refused = f"{num} exemplars: {error}"
                 continue
