@@ -25,7 +25,7 @@ from ..faces.view import CanonicalView, FaceView
 from .atoms import Atom
 from .llw import llw_displacement_at
 from .llw_table import OPERATIONS as LLW
-from .professional import professional_displacement_at
+from .professional_atoms import professional_atoms_at
 
 _TILTED = math.radians(10)
 _WIDEST_CELLS = 144.0  # short side of a photo whose grid is still fine for a face; training portraits have 40 to 138
@@ -45,16 +45,19 @@ def bank_motions(atoms: tuple[Atom, ...], face: PhotoFace, seen: FaceView, view:
         raise ValueError(f"mesh is {tuple(face.mesh.shape)}: pass one face's ({NUM_MESH}, 2) pixels")
     n = view.config.size
     framed, points, turn = _framed(face, seen)
-    mesh = framed.mesh[None]
-    moved = []
-    for atom in atoms:
-        how = {"operation": atom.operation, "strength": atom.strength}
-        if atom.operation in LLW:
-            moved.append(llw_displacement_at(points, mesh, framed.size, **how))
-        else:
-            moved.append(professional_displacement_at(points, mesh, None, **how, side=atom.side))
+    moved = points.new_empty(len(atoms), n * n, 2)
+    for name in dict.fromkeys(atom.operation for atom in atoms if atom.operation in LLW):
+        places = [place for place, atom in enumerate(atoms) if atom.operation == name]
+        strength = points.new_tensor([atoms[place].strength for place in places])
+        faces = framed.mesh.expand(len(places), -1, -1)
+        moved[places] = llw_displacement_at(
+            points.expand(len(places), -1, -1), faces, framed.size, operation=name, strength=strength
+        )
+    others = [place for place, atom in enumerate(atoms) if atom.operation not in LLW]
+    if others:
+        moved[others] = professional_atoms_at(points[0], framed.mesh, tuple(atoms[place] for place in others))
     undo = torch.linalg.inv(seen.similarity.linear())  # (1, 2, 2)
-    return (torch.cat(moved) @ turn.mT @ undo.mT).mT.unflatten(2, (n, n))[None] * view.window
+    return (moved @ turn.mT @ undo.mT).mT.unflatten(2, (n, n))[None] * view.window
 
 
 def _framed(face: PhotoFace, seen: FaceView) -> tuple[PhotoFace, Tensor, Tensor]:

@@ -33,7 +33,7 @@ SIDES = ("both", "left", "right")
 NUM_POSE = 33
 LEAST_VISIBILITY = 0.5  # MediaPipe's own guess that a body landmark is in the picture and not hidden
 _EDGES_TIMES_POINTS = 2**16  # of an outline, looked at together: few calls for few points, little memory for many
-_LEAST_WEIGHT = 1e-6  # on the rim of a window; dividing by less gives gradients that are not numbers
+LEAST_WEIGHT = 1e-6  # on the rim of a window; dividing by less gives gradients that are not numbers
 
 OVAL = (
     10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
@@ -59,7 +59,7 @@ def professional_displacement(
     """
     chosen = operation_named(operation).with_reach(reach)
     landmarks = checked_landmarks(chosen, mesh, pose)
-    _check_amount(chosen, strength, side)
+    check_amount(chosen, strength, side)
     groups = placed_groups(chosen, landmarks, side)
     left, top, right, bottom = _box(groups, size)
     displacement = landmarks.new_zeros(1, 2, *size)
@@ -89,7 +89,7 @@ def professional_displacement_at(
     """
     chosen = operation_named(operation).with_reach(reach)
     landmarks = checked_landmarks(chosen, mesh, pose)
-    _check_amount(chosen, strength, side)
+    check_amount(chosen, strength, side)
     targets = points if points.ndim == 3 else points[None]
     moved = _motion(targets, chosen, placed_groups(chosen, landmarks, side), landmarks)
     amount = torch.as_tensor(strength, dtype=moved.dtype, device=moved.device).reshape(-1, 1, 1) / 100
@@ -106,7 +106,7 @@ class PlacedPush:
     half_length: Tensor  # (B, 1) of the capsule, along down; 0 for an ellipse
     reach: Tensor  # (B, 1, 2) outward and down
     shift: Tensor  # (B, 1, 2) x and y
-    stretch: tuple[float, float]
+    stretch: tuple[float, float] | tuple[Tensor, Tensor]  # (B, 1) each
     present: Tensor  # (B, 1) 1, or 0 where the landmarks are not visible
 
     def at(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -188,17 +188,17 @@ def _motion(
             weight, motion_x, motion_y = push.at(points)
             weights, untouched = weights + weight, untouched * (1 - weight)
             moved_x, moved_y = moved_x + weight * motion_x, moved_y + weight * motion_y
-        share = (1 - untouched) / weights.clamp_min(_LEAST_WEIGHT)
+        share = (1 - untouched) / weights.clamp_min(LEAST_WEIGHT)
         total_x, total_y = total_x + share * moved_x, total_y + share * moved_y
     total = torch.stack([total_x, total_y], -1)
     if operation.outside is None:
         return total
     width = (landmarks[:, 454] - landmarks[:, 234]).norm(dim=-1)[:, None]  # (B, 1)
-    away = _distance_outside(points, landmarks[:, list(OVAL)]) / (operation.outside * width).clamp_min(1e-3)
+    away = distance_outside(points, landmarks[:, list(OVAL)]) / (operation.outside * width).clamp_min(1e-3)
     return total * smoothstep(1 - away)[..., None]
 
 
-def _distance_outside(points: Tensor, polygon: Tensor) -> Tensor:
+def distance_outside(points: Tensor, polygon: Tensor) -> Tensor:
     """How far points lie outside a closed polygon, 0 inside.  (B, N, 2), (B, K, 2) -> (B, N)."""
     squared = points.new_full((), torch.inf)
     inside = torch.zeros((), dtype=torch.bool, device=points.device)
@@ -243,7 +243,7 @@ def checked_landmarks(operation: ProfessionalOperation, mesh: Tensor | None, pos
     return batched
 
 
-def _check_amount(operation: ProfessionalOperation, strength: float | Tensor, side: str) -> None:
+def check_amount(operation: ProfessionalOperation, strength: float | Tensor, side: str) -> None:
     if not bool((torch.as_tensor(strength).abs() <= 100).all()):
         raise ValueError(f"strength={strength} of {operation.name}: use -100 to 100 percent")
     if side not in SIDES:

@@ -129,7 +129,7 @@ def main() -> None:
         for worker in asked.values():
             worker.process.stdin.close()
             worker.process.wait()
-        for name, path in checkouts.items():  # bytecode and the disk's cache
+        for path in checkouts.values():  # bytecode and the disk's cache
             command_once(path, pictures, options.threads)
         for _ in range(options.rounds):
             for name, path in checkouts.items():

@@ -1,5 +1,7 @@
 """The bank: named operations as they look on one face, and recognising them in a measured motion."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -16,7 +18,8 @@ from mirrorppr_core.operations.atoms import KNOWN_OPERATIONS, Atom, atoms_of, mi
 from mirrorppr_core.operations.bank import PhotoFace, bank_motions
 from mirrorppr_core.operations.llw import llw_displacement
 from mirrorppr_core.operations.llw_table import OPERATIONS as LLW
-from mirrorppr_core.operations.professional import professional_displacement
+from mirrorppr_core.operations.professional import professional_displacement, professional_displacement_at
+from mirrorppr_core.operations.professional_atoms import professional_atoms_at
 
 FEW = atoms_of(("eye_resize", "mouth_resize", "jaw_trans", "eye_height_left+eye_height_right"))
 ALL = atoms_of(KNOWN_OPERATIONS)
@@ -197,3 +200,13 @@ def test_a_high_precision_keeps_an_atom_out():
     match = BankMatch.of(atoms[:, 0] + atoms[:, 1], atoms)
     amounts = match.solve(torch.tensor([[1e-4, 1e4]])) / match.size
     assert amounts[0, 0] > 0.8 and amounts[0, 1].abs() < 1e-2
+
+
+def test_professional_atoms_found_together_are_those_found_one_by_one(mesh):
+    points = torch.rand(300, 2, generator=torch.Generator().manual_seed(2)) * 480
+    atoms = tuple(atom for atom in ALL if atom.operation not in LLW)
+    together = professional_atoms_at(points, mesh, (*atoms, replace(atoms[0], strength=-40.0)))
+    for atom, moved in zip(atoms, together, strict=False):
+        how = {"operation": atom.operation, "strength": atom.strength, "side": atom.side}
+        assert_close(moved, professional_displacement_at(points, mesh, None, **how), atol=1e-4, rtol=1e-4)
+    assert_close(together[-1], together[0] * -0.4, atol=1e-5, rtol=1e-5)
