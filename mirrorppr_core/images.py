@@ -9,8 +9,9 @@ from __future__ import annotations
 from math import isfinite
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from .windows import block_mean
 
 MIN_SIDE = 256  # of the longer side
 MIN_NARROW = 128  # of the shorter: a tall cut-out of one person is a photo too; its face must still be found
@@ -66,11 +67,9 @@ def reduce(image: Tensor, factor: int) -> Tensor:
     if factor == 1:
         return as_float(rgb)
     rows = max(1, _STRIP_ROWS // factor) * factor
-    strips = [
-        F.avg_pool2d(as_float(rgb[:, :, y : y + rows]), factor, ceil_mode=True) for y in range(0, image.shape[-2], rows)
-    ]
+    strips = [block_mean(as_float(rgb[:, :, y : y + rows]), factor) for y in range(0, image.shape[-2], rows)]
     return torch.cat(strips, dim=2)
 
 
 def as_float(image: Tensor) -> Tensor:
-    return image.float() / 255 if image.dtype == torch.uint8 else image.float()
+    return image / 255 if image.dtype == torch.uint8 else image.float()

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from ..geometry.crop import crop, widened
 from ..geometry.similarity import Similarity, fit_similarity
 from ..weights_file import filled, halved, read_network, write_tensors
+from ..windows import block_mean
 from .landmarks import FACE_POINTS, MIRROR_130, NUM_MESH, eye_distance
 from .networks import NUM_POINTS, Finder, LandmarkNet, finder_boxes
 
@@ -144,7 +145,7 @@ class Locator(nn.Module):
         """
         config = self.config
         step = max(1, max(image.shape[-2:]) // (4 * config.finder_px))
-        overview = F.avg_pool2d(image, step, ceil_mode=True) if step > 1 else image
+        overview = block_mean(image, step)
         to_photo = Similarity(image.new_tensor(step), image.new_zeros(()), image.new_tensor([(step - 1) / 2] * 2))
 
         views = [replace(view, rotation=view.rotation + turn) for view in _views(overview, config.finder_px)]

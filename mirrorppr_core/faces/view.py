@@ -25,6 +25,7 @@ from ..geometry.crop import pixel_box
 from ..geometry.displacement import pixel_grid, sample, smoothstep
 from ..geometry.field import Field
 from ..geometry.similarity import Similarity, fit_similarity
+from ..windows import block_mean
 from .landmarks import OVAL
 from .outline import onto
 
@@ -242,7 +243,7 @@ def _reduce(image: Tensor, positions: Tensor, step: float) -> tuple[Tensor, Tens
     left, top, right, bottom = pixel_box(low, high, image)
     crop = image[..., top:bottom, left:right]
     pad = (0, -crop.shape[-1] % factor, 0, -crop.shape[-2] % factor)
-    crop = F.avg_pool2d(F.pad(crop, pad, mode="replicate"), factor)
+    crop = block_mean(F.pad(crop, pad, mode="replicate"), factor)
     origin = torch.tensor([left, top], dtype=positions.dtype).view(1, 2, 1, 1)
     return crop, (positions - origin + 0.5) / factor - 0.5
 

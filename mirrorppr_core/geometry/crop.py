@@ -6,12 +6,14 @@ pixels; the centre of the first pixel is (0, 0).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..windows import block_mean
 from .similarity import Similarity
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels, the last two excluded
@@ -30,15 +32,24 @@ def crop(image: Tensor, frame: Similarity, size: int) -> Tensor:
     Reduces by whole factors with area averaging first, so that a face in a 24-megapixel photo is neither
     aliased nor paid for outside the crop; the photo's border is repeated where the frame leaves it.
     """
-    positions = frame_positions(frame, size)  # (size, size, 2)
-    step = max(1, int(2 * float(frame.scale) / size))
-    low, high = positions.amin(dim=(0, 1)).floor() - step, positions.amax(dim=(0, 1)).ceil() + 2 * step - 1
-    left, top, right, bottom = pixel_box(low, high, image)
+    scale, rotation, (x, y) = float(frame.scale), float(frame.rotation), frame.translation.tolist()
+    cos, sin = scale * math.cos(rotation), scale * math.sin(rotation)
+    step = max(1, int(2 * scale / size))
+    reach = (abs(cos) + abs(sin)) * (1 - 1 / size)  # from the middle to the outermost centres
+    lowest = [math.floor(centre - reach) - step for centre in (x, y)]
+    highest = [math.ceil(centre + reach) + 2 * step - 1 for centre in (x, y)]
+    left, top, right, bottom = pixel_box(lowest, highest, image)
     part = image[:, :, top:bottom, left:right]
     if step > 1:
-        part = F.avg_pool2d(part, step, ceil_mode=True)
-    positions = (positions - positions.new_tensor([left, top]) - (step - 1) / 2) / step
-    return _sample(part, positions[None])
+        part = block_mean(part, step)
+    # From the crop's own [-1, 1] to the part's: an affine map, of which the grid is made in one call.
+    wide, high = (step * side for side in (part.shape[-1], part.shape[-2]))
+    rows = [
+        (2 * cos / wide, -2 * sin / wide, (2 * (x - left) + 1) / wide - 1),
+        (2 * sin / high, 2 * cos / high, (2 * (y - top) + 1) / high - 1),
+    ]
+    grid = F.affine_grid(image.new_tensor([rows]), [1, 1, size, size], align_corners=False)
+    return F.grid_sample(part, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def frame_positions(frame: Similarity, size: int) -> Tensor:
@@ -46,13 +57,6 @@ def frame_positions(frame: Similarity, size: int) -> Tensor:
     u = (torch.arange(size, device=frame.scale.device) + 0.5) * 2 / size - 1
     grid = torch.stack(torch.meshgrid(u, u, indexing="xy"), dim=-1)
     return frame.apply(grid.flatten(0, 1)).unflatten(-2, (size, size))
-
-
-def _sample(image: Tensor, positions: Tensor) -> Tensor:
-    """Bilinear, border repeated.  image: (B, C, H, W); positions: (B, h, w, 2) pixels."""
-    extent = positions.new_tensor([image.shape[-1], image.shape[-2]])
-    grid = (2 * positions + 1) / extent - 1
-    return F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def widened(frame: Similarity, factor: float | Tensor) -> Similarity:

@@ -54,7 +54,7 @@ def sample(image: Tensor, positions: Tensor, *, mode: str = "bicubic") -> Tensor
     # Half precision cannot address a pixel beyond 1000, so positions stay in 32 bits.
     dtype = torch.promote_types(image.dtype, torch.float32)
     size = positions.new_tensor([image.shape[-1], image.shape[-2]], dtype=dtype).view(2, 1, 1)
-    grid = ((2 * positions.to(dtype) + 1) / size - 1).permute(0, 2, 3, 1)  # (B, h, w, 2)
+    grid = (positions.to(dtype) * (2 / size) + (1 / size - 1)).permute(0, 2, 3, 1)  # (B, h, w, 2)
     return F.grid_sample(
         image.to(dtype).expand(batch, -1, -1, -1),
         grid.expand(batch, -1, -1, -1),

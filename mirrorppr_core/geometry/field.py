@@ -161,7 +161,7 @@ def _apply_tile(image: Tensor, result: Tensor, field: Field, x0: int, y0: int, x
     top, bottom = _range(lowest[1], highest[1], field.height)
     source = image[..., top:bottom, left:right]
     positions = positions - torch.tensor([left, top], device=image.device).view(2, 1, 1)
-    as_float = source.float() / 255 if source.dtype == torch.uint8 else source
+    as_float = source / 255 if source.dtype == torch.uint8 else source
     warped = sample_antialiased(as_float, positions, steps).clamp(0, 1)
     if source.dtype == torch.uint8:
         warped = (warped * 255).round().to(torch.uint8)

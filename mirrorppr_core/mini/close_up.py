@@ -18,6 +18,7 @@ from ..motion.clean import part_affine
 from ..motion.estimate import MeasuredMotion
 from ..motion.explained import Explained, explained_motion
 from ..motion.faint import MAX_SIDE, faint_motion, is_faint, told_from_px
+from ..windows import window_mean
 
 # Motion is measured on a crop brought near this resolution. Finer is lost on the view; on coarser crops the estimator's
 # grid skips over eyes and lips (on a 92 px face: relative error 0.65 as is, 0.11 on the crop enlarged 3 times).
@@ -101,7 +102,7 @@ def _parts(before: Tensor, after: Tensor, box: Box, factor: float) -> list[Tenso
 
 def _repainted(moved: Tensor, after: Tensor, view: CanonicalView, close: FaceView) -> bool:
     """Whether part of the face changed in a way that no motion explains. moved, after: (1, 3, h, w)."""
-    left_over = F.avg_pool2d((moved - after).abs().mean(dim=1, keepdim=True), 9, stride=1, padding=4)
+    left_over = window_mean(F.pad((moved - after).abs().mean(dim=1, keepdim=True), (4, 4, 4, 4)), 9)
     seen = view.see(left_over, close, size=view.config.size)[0, 0]
     (x0, y0), (x1, y1) = view.template.amin(0).int().tolist(), view.template.amax(0).int().tolist()
     return bool(seen[y0 : y1 + 1, x0 : x1 + 1].max() > _REPAINTED)

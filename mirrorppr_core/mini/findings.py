@@ -13,6 +13,7 @@ from ..exemplar import Overview
 from ..geometry.displacement import length
 from ..motion.explained import Explained
 from ..motion.pairing import Laid, mostly_moved
+from ..windows import window_mean
 from .close_up import CloseUp
 
 _VISIBLE = 6 / 255  # a change of colour that counts
@@ -73,7 +74,7 @@ def notes_on(found: Found, laid: Laid, box: tuple[float, ...]) -> tuple[str, ...
     """box: the face's, in photo pixels."""
     notes, beside, overview = [], found.beside, laid.overview
     # Averaged over 5 pixels, so that the noise of a JPEG does not count as a change.
-    change = F.avg_pool2d(overview.after - overview.before, 5, stride=1, padding=2).abs().amax() > _VISIBLE
+    change = window_mean(F.pad(overview.after - overview.before, (2, 2, 2, 2)), 5).abs().amax() > _VISIBLE
     if not found.moved and not change and not beside.moved:
         notes.append(_nothing_moved(overview, None if found.close is None else found.close.told_from_px))
     elif not found.moved and beside.body is None:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry.displacement import length, pixel_grid, smoothstep
+from ..windows import highest_around
 
 MAX_SHIFT_PX = 2.0  # a global part beyond these is not a resaving artefact; leave the rest to the edit
 MAX_SLOPE = 0.004
@@ -58,7 +59,7 @@ def _near(moving: Tensor, seeds: Tensor) -> Tensor:
     reached = moving * seeds
     nearness = reached.clone()
     for _ in range(REACH - 1):
-        reached = F.max_pool2d(reached, 3, stride=1, padding=1) * moving
+        reached = highest_around(reached, 1) * moving
         nearness += reached
     return (nearness * 2 / REACH).clamp_max(1)
 

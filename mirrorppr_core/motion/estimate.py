@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..geometry.displacement import length, pixel_grid, resize_displacement, sample
 from ..images import LUMA
+from ..windows import block_mean
 from .clean import affine_motion, fit_global, node_positions, remove_noise, resize_affine
 from .solver import apply_blocks, solve
 
@@ -164,7 +165,7 @@ def _estimate_grid(
     flow = None
     for level in reversed(range(num_levels)):
         source_n, target_n = _normalise(sources[level]), _normalise(targets[level])
-        valid = (size[0] / 2**level, size[1] / 2**level)  # the rest is padding
+        frame = _Frame.of(target_n, (size[0] / 2**level, size[1] / 2**level))  # the rest is padding
         if flow is None:
             h, w = target_n.shape[-2] // STRIDE, target_n.shape[-1] // STRIDE
             flow = target_n.new_zeros(len(target_n), 2, h, w)
@@ -172,10 +173,10 @@ def _estimate_grid(
             flow = 2 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=False)
         for _ in range(config.iterations[num_levels - 1 - level]):
             flow, tensor = _gauss_newton_step(
-                source_n, target_n, flow, valid, fine=level < 2, config=config, trust=trusts[level]
+                source_n, target_n, flow, frame, fine=level < 2, config=config, trust=trusts[level]
             )
             # Two pictures that have nothing in common may drive it out of the frame, where nothing holds it back.
-            flow = flow.clamp(-max(valid) * MAX_MOTION, max(valid) * MAX_MOTION)
+            flow = flow.clamp(-max(frame.valid) * MAX_MOTION, max(frame.valid) * MAX_MOTION)
     a, b, c = tensor.split(1, dim=1)  # [[a, b], [b, c]]
     certainty = (a + c) / 2 - (((a - c) / 2) ** 2 + b**2).sqrt()
     return (source_n, target_n), flow, certainty
@@ -193,14 +194,13 @@ def _evidence(
 
     def misfit(flow: Tensor) -> tuple[Tensor, Tensor]:
         source, target = pair
-        dense = F.interpolate(flow, scale_factor=STRIDE, mode="bilinear", align_corners=False)
-        grid = pixel_grid(*target.shape[-2:], device=target.device)
-        residual = target - sample(source, grid + dense, mode="bilinear")
-        seen = (residual**2).log1p()
+        residual = target - sample(source, frame.grid + frame.dense(flow), mode="bilinear")
+        seen = residual.square().log1p_()
         if trust is not None:
             seen = seen * F.pad(trust, (0, seen.shape[-1] - trust.shape[-1], 0, seen.shape[-2] - trust.shape[-2]))
-        return F.avg_pool2d(seen, STRIDE), residual
+        return block_mean(seen, STRIDE), residual
 
+    frame = _Frame.of(pair[1], (pair[1].shape[-2], pair[1].shape[-1]))
     moved, residual = misfit(grid)
     # Where a resaved rectangle ends, standing still is the rival as well.
     still = torch.minimum(misfit(global_part)[0], misfit(torch.zeros_like(grid))[0])
@@ -222,17 +222,23 @@ def _pyramid(luma: Tensor, num_levels: int) -> list[Tensor]:
     height, width = luma.shape[-2:]
     padded = F.pad(luma, (0, -width % multiple, 0, -height % multiple), mode="replicate")
     levels = [blur(padded)]
-    taps = luma.new_tensor([1.0, 3.0, 3.0, 1.0]) / 8
     for _ in range(num_levels - 1):
         finer = F.pad(levels[-1], (1, 1, 1, 1), mode="replicate")
-        levels.append(F.conv2d(finer, torch.outer(taps, taps)[None, None], stride=2))
+        levels.append(_every_second(_every_second(finer, -2), -1))
     return levels
+
+
+def _every_second(planes: Tensor, dim: int) -> Tensor:
+    """[1 3 3 1] / 8 at every second place along an axis."""
+    last = planes.shape[dim] - 3
+    a, b, c, d = (planes[..., i : last + i : 2] if dim == -1 else planes[..., i : last + i : 2, :] for i in range(4))
+    return (b + c).mul_(3).add_(a).add_(d).mul_(1 / 8)
 
 
 def _normalise(luma: Tensor) -> Tensor:
     """Take out local brightness and contrast, over windows of about 10 pixels.  (B, 1, H, W)."""
-    mean = blur(blur(F.avg_pool2d(luma, STRIDE)))
-    square = blur(blur(F.avg_pool2d(luma * luma, STRIDE)))
+    mean = blur(blur(block_mean(luma, STRIDE)))
+    square = blur(blur(block_mean(luma * luma, STRIDE)))
     contrast = ((square - mean**2).clamp_min(0) + CONTRAST_FLOOR**2).sqrt()
     mean, contrast = F.interpolate(
         torch.cat([mean, contrast], dim=1), scale_factor=STRIDE, mode="bilinear", align_corners=False
@@ -243,15 +249,33 @@ def _normalise(luma: Tensor) -> Tensor:
 def blur(planes: Tensor) -> Tensor:
     """[1 2 1] / 4 along both axes, border kept.  (B, C, H, W)."""
     padded = F.pad(planes, (1, 1, 1, 1), mode="replicate")
-    rows = (padded[..., :-2, :] + padded[..., 2:, :]) / 4 + padded[..., 1:-1, :] / 2
-    return (rows[..., :-2] + rows[..., 2:]) / 4 + rows[..., 1:-1] / 2
+    rows = (padded[..., :-2, :] + padded[..., 2:, :]).add_(padded[..., 1:-1, :], alpha=2)
+    return (rows[..., :-2] + rows[..., 2:]).add_(rows[..., 1:-1], alpha=2).mul_(1 / 16)
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """One level's pixels, laid out once for all steps.  valid: height and width of the photo in it."""
+
+    valid: tuple[float, float]
+    grid: Tensor  # (1, 2, H, W) absolute positions
+    within: Tensor  # (1, 1, H, W) bool, between the centres of the photo's outer pixels
+
+    @classmethod
+    def of(cls, picture: Tensor, valid: tuple[float, float]) -> "_Frame":
+        grid = pixel_grid(*picture.shape[-2:], device=picture.device)
+        return cls(valid, grid, _inside(grid, valid))
+
+    def dense(self, flow: Tensor) -> Tensor:
+        """Motion at every pixel.  (B, 2, h, w) -> (B, 2, H, W)."""
+        return F.interpolate(flow, scale_factor=STRIDE, mode="bilinear", align_corners=False)
 
 
 def _gauss_newton_step(
     source: Tensor,
     target: Tensor,
     flow: Tensor,
-    valid: tuple[float, float],
+    frame: _Frame,
     *,
     fine: bool,
     config: MotionConfig,
@@ -262,12 +286,10 @@ def _gauss_newton_step(
     Minimises  sum w (g . (u - flow) - r)^2 + bending |Laplacian u|^2  with r = target - warped
     source and g the image gradient, both summed over grid cells.
     """
-    dense = F.interpolate(flow, scale_factor=STRIDE, mode="bilinear", align_corners=False)  # (B, 2, H, W)
-    grid = pixel_grid(*target.shape[-2:], device=flow.device)
-    positions = grid + dense
+    positions = frame.grid + frame.dense(flow)  # (B, 2, H, W)
     warped = sample(source, positions, mode="bicubic" if fine else "bilinear")  # (B, 1, H, W)
     residual = target - warped
-    weight = _inside(grid, valid) * _inside(positions, valid) / (1 + residual**2)
+    weight = (_inside(positions, frame.valid) & frame.within) / (residual.square() + 1)
     if trust is not None:
         weight = weight * trust
     tensor, pull = _normal_equations((target + warped) / 2, residual, weight)
@@ -292,8 +314,11 @@ def _normal_equations(image: Tensor, residual: Tensor, weight: Tensor) -> tuple[
     """
     x, y = torch.gradient(image, dim=(-1, -2))
     weighted_x, weighted_y = weight * x, weight * y
-    products = [weighted_x * x, weighted_x * y, weighted_y * y, weighted_x * residual, weighted_y * residual]
-    pooled = blur(F.avg_pool2d(torch.cat(products, dim=1), STRIDE))  # (B, 5, h, w)
+    products = image.new_empty(len(image), 5, *image.shape[-2:])
+    factors = [(weighted_x, x), (weighted_x, y), (weighted_y, y), (weighted_x, residual), (weighted_y, residual)]
+    for place, (a, b) in enumerate(factors):
+        torch.mul(a, b, out=products[:, place : place + 1])
+    pooled = blur(block_mean(products, STRIDE))  # (B, 5, h, w)
     return pooled[:, :3], pooled[:, 3:]
 
 
@@ -304,6 +329,7 @@ def _variance(residual: Tensor) -> Tensor:
 
 
 def _inside(positions: Tensor, valid: tuple[float, float]) -> Tensor:
-    """1 between the centres of the photo's outer pixels, else 0.  (B, 2, H, W) -> (B, 1, H, W)."""
-    x, y = positions[:, :1], positions[:, 1:]
-    return ((x >= 0) & (x <= valid[1] - 1) & (y >= 0) & (y <= valid[0] - 1)).to(positions.dtype)
+    """Between the centres of the photo's outer pixels.  (B, 2, H, W) -> (B, 1, H, W) bool."""
+    last = positions.new_tensor([valid[1] - 1, valid[0] - 1]).view(2, 1, 1)
+    within = positions.clamp(torch.zeros_like(last), last) == positions
+    return within[:, :1] & within[:, 1:]

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry.displacement import invert, pixel_grid, warp
+from ..windows import block_mean, highest_around
 from .estimate import MeasuredMotion, MotionConfig, blur, estimate_motion
 from .residual import ColourMatch, beyond_reach, match_colours
 from .sharpness import matched_sharpness
@@ -93,8 +94,8 @@ class _Left:
 
     @classmethod
     def by(cls, motion: MeasuredMotion, source: Tensor, target: Tensor, known: Tensor | None = None) -> _Left:
-        old, new = F.avg_pool2d(source, 2, ceil_mode=True), F.avg_pool2d(target, 2, ceil_mode=True)
-        displacement = F.avg_pool2d(motion.displacement, 2, ceil_mode=True) / 2
+        old, new = block_mean(source, 2), block_mean(target, 2)
+        displacement = block_mean(motion.displacement, 2) / 2
         moves = bool(displacement.any())
         moved = warp(old, displacement) if moves else old
         colours = match_colours(moved, new)
@@ -134,7 +135,7 @@ def _measured_without(
 def _inverse(displacement: Tensor) -> Tensor:
     """The way back, coarsely.  (1, 2, h, w)."""
     height, width = displacement.shape[-2:]
-    small = F.avg_pool2d(displacement, _INVERSE_STEP, ceil_mode=True) / _INVERSE_STEP
+    small = block_mean(displacement, _INVERSE_STEP) / _INVERSE_STEP
     back = F.interpolate(invert(small) * _INVERSE_STEP, scale_factor=_INVERSE_STEP, mode="bilinear")
     return back[..., :height, :width]
 
@@ -157,7 +158,7 @@ def _reaching(places: Tensor, seeds: Tensor) -> Tensor:
 
 
 def _grown(mask: Tensor, by_px: int) -> Tensor:
-    return F.max_pool2d(mask.float(), 2 * by_px + 1, stride=1, padding=by_px).to(mask.dtype)
+    return highest_around(mask.float(), by_px).to(mask.dtype)
 
 
 def _at_full_size(mask: Tensor, picture: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from ..geometry.displacement import changed_mask, length, pixel_grid, sample, wa
 from ..geometry.field import Field, apply_field
 from ..geometry.unfold import unfold
 from ..images import as_float, check_photo
+from ..windows import block_mean
 from .alignment import edited_positions, find_alignment, lay_back
 from .bridging import bridge
 from .clean import affine_motion
@@ -164,7 +165,7 @@ def _moved_mask(field: Field) -> Tensor:
 
 
 def _halved(picture: Tensor) -> Tensor:
-    return F.avg_pool2d(picture, 2, ceil_mode=True)
+    return block_mean(picture, 2)
 
 
 def _enlarged(plane: Tensor, picture: Tensor) -> Tensor:

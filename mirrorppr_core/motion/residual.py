@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..geometry.displacement import pixel_grid, sample
 from ..images import LUMA
+from ..windows import highest_around, mean_around, window_mean
 from .estimate import blur
 
 _REACH_PX = 1  # colours this near explain a pixel
@@ -89,9 +90,7 @@ def beyond_reach(picture: Tensor, other: Tensor, reach_px: int = _REACH_PX) -> T
     Both (1, 3, h, w).  Returns (1, 1, h, w) in [0, 1], of the worst channel; 0 where it is no more than noise.
     """
     matched = blur(picture)
-    window = 2 * reach_px + 1
-    highest = F.max_pool2d(other, window, stride=1, padding=reach_px)
-    lowest = -F.max_pool2d(-other, window, stride=1, padding=reach_px)
+    highest, lowest = highest_around(other, reach_px), -highest_around(-other, reach_px)
     beyond = torch.maximum((matched - highest).clamp_min(0), (lowest - matched).clamp_min(0))
     noise = 1.4826 * (matched - blur(other))[..., ::4, ::4].abs().median()
     return (blur(beyond).amax(dim=1, keepdim=True) - _NOISE_FLOOR - _NOISE_GAIN * noise).clamp(0, 1)
@@ -103,7 +102,7 @@ def paste_mask(residual: Tensor) -> Tensor:
     kept = _grown(1 - _grown(1 - core, _SPECK_PX), _SPECK_PX)
     mask = _grown(kept, _MARGIN_PX)
     for _ in range(2):
-        mask = F.avg_pool2d(mask, _FEATHER_PX + 1, stride=1, padding=_FEATHER_PX // 2, count_include_pad=False)
+        mask = mean_around(mask, _FEATHER_PX // 2)
     return mask
 
 
@@ -114,7 +113,7 @@ def likeness(edited: Tensor, warped: Tensor) -> float:
     x, y = (F.avg_pool2d((picture * weights).sum(dim=1, keepdim=True), factor) for picture in (edited, warped))
 
     def local_mean(plane: Tensor) -> Tensor:
-        return F.avg_pool2d(plane, _LIKENESS_WINDOW, stride=1)
+        return window_mean(plane, _LIKENESS_WINDOW)
 
     mean_x, mean_y = local_mean(x), local_mean(y)
     variance_x, variance_y = local_mean(x * x) - mean_x**2, local_mean(y * y) - mean_y**2
@@ -127,7 +126,7 @@ def likeness(edited: Tensor, warped: Tensor) -> float:
 
 
 def _grown(mask: Tensor, by_px: int) -> Tensor:
-    return F.max_pool2d(mask, 2 * by_px + 1, stride=1, padding=by_px)
+    return highest_around(mask, by_px)
 
 
 def _spread(values: Tensor, weight: Tensor) -> Tensor:
@@ -136,7 +135,7 @@ def _spread(values: Tensor, weight: Tensor) -> Tensor:
 
     def box(planes: Tensor) -> Tensor:
         for _ in range(2):
-            planes = F.avg_pool2d(planes, 2 * radius + 1, stride=1, padding=radius, count_include_pad=False)
+            planes = mean_around(planes, radius)
         return planes
 
     return box(values * weight) / box(weight).clamp_min(1e-3)

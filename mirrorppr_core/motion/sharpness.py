@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..images import LUMA
+from ..windows import block_mean
 
 _SIGMAS = (0.6, 0.9, 1.2, 1.6, 2.1, 2.8, 3.6)  # pixels; moving pixels softens them by less, and more is another picture
 _COARSE_PX = 8  # detail larger than this is left alone by softening
@@ -58,7 +59,7 @@ class _Detail:
         top, left = max(0, (height - _CROP) // 2), max(0, (width - _CROP) // 2)
         weights = picture.new_tensor(LUMA).view(1, 3, 1, 1)
         luma = (picture[..., top : top + _CROP, left : left + _CROP] * weights).sum(1, keepdim=True)
-        small = F.avg_pool2d(luma, _COARSE_PX, ceil_mode=True)
+        small = block_mean(luma, _COARSE_PX)
         return cls(luma, _slopes(small) / _COARSE_PX**2)
 
     def share(self, sigma: float) -> float:
