@@ -6,6 +6,8 @@ Planes are (..., H, W); a mean is what `avg_pool2d` and `max_pool2d` say, up to 
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,6 +40,32 @@ def highest_around(planes: Tensor, reach: int) -> Tensor:
     for dim in (-2, -1):
         planes = _largest(_edged(planes, reach, dim, float("-inf")), 2 * reach + 1, dim)
     return planes
+
+
+def enlarged(planes: Tensor, times: int) -> Tensor:
+    """Bicubic, a whole number of times, the border goes on: `interpolate` without align_corners.
+
+    (B, C, H, W) -> (B, C, times * H, times * W).
+    """
+    for dim in (-2, -1):
+        around = (2, 2, 0, 0) if dim == -1 else (0, 0, 2, 2)
+        padded, length, phases = F.pad(planes, around, mode="replicate"), planes.shape[dim], []
+        for phase in range(times):
+            place = (phase + 0.5) / times - 0.5
+            whole = math.floor(place)
+            first, *others = (
+                padded.narrow(dim, 2 + whole + tap, length) * _cubic(abs(place - whole - tap)) for tap in (-1, 0, 1, 2)
+            )
+            phases.append(first.add_(others[0]).add_(others[1]).add_(others[2]))
+        planes = torch.stack(phases, dim=-1).flatten(-2) if dim == -1 else torch.stack(phases, dim=-2).flatten(-3, -2)
+    return planes
+
+
+def _cubic(away: float) -> float:
+    """Weight of a sample so far away (Keys 1981, a = -0.75 as in torch)."""
+    if away <= 1:
+        return (1.25 * away - 2.25) * away**2 + 1
+    return -0.75 * (((away - 5) * away + 8) * away - 4)
 
 
 def _blocks(planes: Tensor, size: int, dim: int) -> Tensor:

@@ -123,12 +123,17 @@ class Locator(nn.Module):
         if not image.sum().isfinite():  # a single pass; 24 megapixels are checked in 20 ms
             raise ValueError("the picture holds NaN or infinite pixels: repair it before looking for faces")
         image = image.float()
-        faces = [self.face_at(image, candidate) for candidate in self.candidates(image, turn=turn)]
+        candidates = self.candidates(image, turn=turn)
+        readings = self.read(image, [candidate.box for candidate in candidates])
+        faces = [self._checked(*pair) for pair in zip(candidates, readings, strict=True)]
         return distinct_faces([face for face in faces if face is not None])
 
     def face_at(self, image: Tensor, candidate: Candidate) -> Face | None:
         """The face, or None where several looks disagree."""
-        landmarks, disagreement = self.read(image, candidate.box)
+        return self._checked(candidate, self.read(image, [candidate.box])[0])
+
+    def _checked(self, candidate: Candidate, reading: tuple[Tensor, float]) -> Face | None:
+        landmarks, disagreement = reading
         if disagreement > self.config.max_disagreement:
             return None
         return self._face(landmarks, candidate.score, disagreement)
@@ -177,21 +182,32 @@ class Locator(nn.Module):
             seen[b].append(Candidate(float(score[b, y, x]), views[b].after(in_view)))
         return seen
 
-    def read(self, image: Tensor, box: Similarity) -> tuple[Tensor, float]:
-        """Landmarks (130, 2) of the face in a rough box, and how far other looks at it stray (per cent).
+    def read(self, image: Tensor, boxes: list[Similarity]) -> list[tuple[Tensor, float]]:
+        """Landmarks (130, 2) of the face in each rough box, and how far other looks at it stray (per cent).
 
-        Infinite where stage 2 contradicts stage 1 so much that looking further is useless.
+        Infinite where stage 2 contradicts stage 1 so much that looking further is useless. The first two looks are at
+        all boxes together: a small network takes two pictures in little more than the time of one.
         """
-        config = self.config
-        frame = widened(box, config.stage_1_side)
-        points = frame.apply(self.stage_1(crop(image, frame, config.crop_px))[0])
-        frame = widened(face_box(points, self.mean_face), config.stage_2_side)
-        rough, points = points, frame.apply(self.stage_2(crop(image, frame, config.crop_px))[0])
-        correction = 100 * (points - rough).norm(dim=-1).mean() / eye_distance(points)
-        if correction > config.max_correction:  # no face: most false candidates end here, at a third of the cost
-            return points, float("inf")
+        if not boxes:
+            return []
+        rough = self._placed(self.stage_1, image, [widened(box, self.config.stage_1_side) for box in boxes])
+        frames = [widened(face_box(points, self.mean_face), self.config.stage_2_side) for points in rough]
+        return [
+            # No face: most false candidates end here, at a third of the cost.
+            (points, math.inf)
+            if 100 * (points - first).norm(dim=-1).mean() / eye_distance(points) > self.config.max_correction
+            else self._looked_at_again(image, points)
+            for first, points in zip(rough, self._placed(self.stage_2, image, frames), strict=True)
+        ]
 
-        box = face_box(points, self.mean_face)
+    def _placed(self, stage: LandmarkNet, image: Tensor, frames: list[Similarity]) -> list[Tensor]:
+        """What a stage answers to these crops, each (130, 2) in the image."""
+        answers = stage(torch.cat([crop(image, frame, self.config.crop_px) for frame in frames]))
+        return [frame.apply(answer) for frame, answer in zip(frames, answers, strict=True)]
+
+    def _looked_at_again(self, image: Tensor, points: Tensor) -> tuple[Tensor, float]:
+        """Landmarks (130, 2) of stage 2 from four looks, and how far these stray."""
+        config, box = self.config, face_box(points, self.mean_face)
         frame = widened(box, config.stage_2_side)
         nudge = image.new_tensor([0.06, 0.04]) * box.scale  # 3 % and 2 % of the box
         turn = math.radians(3)

@@ -42,13 +42,13 @@ def crop(image: Tensor, frame: Similarity, size: int) -> Tensor:
     part = image[:, :, top:bottom, left:right]
     if step > 1:
         part = block_mean(part, step)
-    # From the crop's own [-1, 1] to the part's: an affine map, of which the grid is made in one call.
+    # From the crop's own [-1, 1] to the part's: an affine map, so what it adds across and down is known from one line.
     wide, high = (step * side for side in (part.shape[-1], part.shape[-2]))
-    rows = [
-        (2 * cos / wide, -2 * sin / wide, (2 * (x - left) + 1) / wide - 1),
-        (2 * sin / high, 2 * cos / high, (2 * (y - top) + 1) / high - 1),
-    ]
-    grid = F.affine_grid(image.new_tensor([rows]), [1, 1, size, size], align_corners=False)
+    u = (torch.arange(size, dtype=torch.float64) + 0.5) * 2 / size - 1
+    across = torch.stack([u * (2 * cos / wide), u * (2 * sin / high)], dim=-1)
+    down = torch.stack([u * (-2 * sin / wide), u * (2 * cos / high)], dim=-1)
+    down = down + torch.tensor([(2 * (x - left) + 1) / wide - 1, (2 * (y - top) + 1) / high - 1], dtype=torch.float64)
+    grid = (across.to(image) + down.to(image)[:, None])[None]  # (1, size, size, 2)
     return F.grid_sample(part, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 

@@ -18,7 +18,7 @@ from ..motion.clean import part_affine
 from ..motion.estimate import MeasuredMotion
 from ..motion.explained import Explained, explained_motion
 from ..motion.faint import MAX_SIDE, faint_motion, is_faint, told_from_px
-from ..windows import window_mean
+from ..windows import enlarged, window_mean
 
 # Motion is measured on a crop brought near this resolution. Finer is lost on the view; on coarser crops the estimator's
 # grid skips over eyes and lips (on a 92 px face: relative error 0.65 as is, 0.11 on the crop enlarged 3 times).
@@ -125,5 +125,4 @@ def _at_factor(image: Tensor, factor: float) -> Tensor:
     """Float RGB at one over the factor of its size."""
     if factor >= 1:
         return reduce(image, int(factor))
-    enlarged = F.interpolate(as_float(image[:, :3]), scale_factor=1 / factor, mode="bicubic", align_corners=False)
-    return enlarged.clamp(0, 1)
+    return enlarged(as_float(image[:, :3]), round(1 / factor)).clamp(0, 1)

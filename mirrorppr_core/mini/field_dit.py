@@ -59,6 +59,15 @@ class FieldCondition:
     features: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Known:
+    """What a condition and its tokens say at every step.  made, left: (B, 2, N, N).  adaptation: (B, hidden)."""
+
+    made: Tensor
+    left: Tensor
+    adaptation: Tensor
+
+
 class FieldDiT(nn.Module):
     """Predicts the clean field x_0 (B, 2, N, N), scaled."""
 
@@ -93,20 +102,30 @@ class FieldDiT(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, *, noisy: Tensor, condition: FieldCondition, tokens: Tensor, t: Tensor) -> Tensor:
-        """noisy: (B, 2, N, N), tokens: (B, Q, text_width), t: (B,). Returns x_0 (B, 2, N, N)."""
-        made, left = self.split(condition, tokens)  # (B, 2, N, N) each
+    def forward(
+        self, *, noisy: Tensor, condition: FieldCondition, tokens: Tensor, t: Tensor, known: Known | None = None
+    ) -> Tensor:
+        """noisy: (B, 2, N, N), tokens: (B, Q, text_width), t: (B,). Returns x_0 (B, 2, N, N).
+
+        known: what `know` says of the condition and the tokens, where several steps ask for it.
+        """
+        known = known or self.know(condition, tokens)
+        made, left, adaptation = known.made, known.left, known.adaptation
         cells = torch.cat([noisy, left, made, condition.query_shape, condition.exemplar_shape], dim=1)  # (B, 10, N, N)
         stem = F.gelu(self.stem(cells), approximate="tanh")  # (B, C, N / 2, N / 2)
         image = self.to_tokens(stem).flatten(2).transpose(1, 2)  # (B, G * G, D)
         image = image + self.feature_in(self.feature_norm(condition.features))
-        adaptation = self.adaptation(condition, tokens, made, left)  # (B, hidden)
         extra = self.geometry_out(adaptation)  # (B, D)
         out = self.dit(image=image, text=tokens, t=t, height=self.grid, width=self.grid, extra=extra)
         out = out.transpose(1, 2).unflatten(2, (self.grid, self.grid))  # (B, C p p, G, G)
         fine = F.pixel_shuffle(out, self.patch)  # (B, C, N / 2, N / 2)
         local = self.head(torch.cat([stem, fine], dim=1))  # (B, 6, N / 2, N / 2)
         return self._answer(made, left, adaptation, local)  # (B, 2, N, N)
+
+    def know(self, condition: FieldCondition, tokens: Tensor) -> Known:
+        """What does not depend on the step."""
+        made, left = self.split(condition, tokens)
+        return Known(made, left, self.adaptation(condition, tokens, made, left))
 
     def adaptation_modules(self) -> dict[str, nn.Module]:
         """The parts that `without_dit` uses, by their names here."""
@@ -117,8 +136,8 @@ class FieldDiT(nn.Module):
         """The answer (B, 2, N, N) of the adaptation alone: for its pre-training, many times cheaper."""
         half = condition.copied.shape[-1] // 2
         nothing = condition.copied.new_zeros(len(condition.copied), _OUTPUT_CHANNELS, half, half)
-        made, left = self.split(condition, tokens)
-        return self._answer(made, left, self.adaptation(condition, tokens, made, left), nothing)
+        known = self.know(condition, tokens)
+        return self._answer(known.made, known.left, known.adaptation, nothing)
 
     def split(self, condition: FieldCondition, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """The part of the motion that is made from the query's atoms, and the part that is left to copy."""

@@ -97,9 +97,10 @@ class Person:
                 features=self._features,
             )
             tokens = self.connector(operation.tokens)
+            known = self.field_dit.know(condition, tokens)
             answer = integrate(
                 lambda x_t, t: self.field_dit(
-                    noisy=x_t, condition=condition, tokens=tokens, t=torch.full((1,), t, dtype=x_t.dtype)
+                    noisy=x_t, condition=condition, tokens=tokens, t=torch.full((1,), t, dtype=x_t.dtype), known=known
                 ),
                 draw_noise(tuple(copied.shape), self.walk.seed),
                 num_steps=self.walk.num_steps,

@@ -175,14 +175,18 @@ def robust_fit(
 
     basis: (N, 3) = x, y, 1.  u: (N, 2).  weight: (N,).  Returns (3, 2): u ~ basis @ it.
     """
+    x, y, one = rows = basis.T.contiguous()
+    shown = u.T.contiguous()  # (2, N)
+    # All sums of a round are one product of these with the weights.
+    squares = torch.stack([x * x, x * y, x, y * y, y, one, *(row * part for row in rows for part in shown)])  # (12, N)
     p = start
     for i, scale in enumerate(scales):
-        error = (u - basis @ p).square().sum(dim=1)
-        w = (weight / (1 + error / scale**2) ** 2)[:, None]
-        used = basis[:, 2:] if i < num_translation else basis
-        rest = u - basis @ p
+        error = torch.addmm(shown, p.T, rows, beta=-1).square_().sum(dim=0)
+        xx, xy, sx, yy, sy, s, *right = (squares @ (weight / (1 + error / scale**2) ** 2)).unbind()
         # The ridge keeps a fit on too few nodes finite.
-        normal = used.T @ (w * used) + 1e-9 * torch.eye(used.shape[1]).to(basis)
-        change = torch.linalg.solve(normal, used.T @ (w * rest))
+        normal = torch.stack([xx, xy, sx, xy, yy, sy, sx, sy, s]).view(3, 3) + 1e-9 * torch.eye(3).to(basis)
+        rest = torch.stack(right).view(3, 2) - normal @ p
+        used = slice(2, None) if i < num_translation else slice(None)
+        change = torch.linalg.solve(normal[used, used], rest[used])
         p = torch.cat([p[: 3 - len(change)], p[3 - len(change) :] + change])
     return p
