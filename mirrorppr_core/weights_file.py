@@ -7,14 +7,19 @@ with the way out.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from math import isfinite
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from .file_writing import write_file
+from .wording import brief, file_name
+
+_LARGEST_HALF = 65504.0
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
@@ -47,22 +52,47 @@ def read_tensors(path: Path, names: Iterable[str] | None = None) -> tuple[dict[s
         with safe_open(str(path), framework="pt") as file:
             wanted = file.keys() if names is None else names
             return {name: file.get_tensor(name) for name in wanted}, file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+    except MemoryError as error:
+        raise ValueError(f"{file_name(path.name)} needs more memory than there is: close other programs") from error
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"{path.name} is damaged or not a safetensors file ({error}): download or copy it again"
+            f"{file_name(path.name)} is damaged or not a safetensors file ({brief(error)}): download or copy it again"
         ) from error
 
 
-def check_numbers(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Raise ValueError if a weight is NaN or infinite."""
+def check_numbers(path: Path, state: Mapping[str, Tensor], *, saturated: bool = False) -> None:
+    """Raise ValueError if a weight is NaN or infinite.  saturated: or at the very end of half precision's range."""
     for name, value in state.items():
-        if not value.isfinite().all():
+        if not value.is_floating_point() or not value.numel():
+            continue
+        low, high = (float(one) for one in value.aminmax())  # NaN shows in both
+        if not (isfinite(low) and isfinite(high)):
+            told = "NaN or infinite weights"
+        elif saturated and value.dtype == torch.float16 and max(-low, high) >= _LARGEST_HALF:
+            told = f"weights of {_LARGEST_HALF:g}, where half precision ends"
+        else:
+            continue
+        raise ValueError(
+            f"{file_name(path.name)} contains {told} ({brief(name, 60)}): the file is damaged, download or copy it "
+            "again"
+        )
+
+
+def check_stored(path: Path, state: Mapping[str, Tensor], *, whole: Collection[str] = ()) -> None:
+    """Raise ValueError unless all is stored as `halved` stores it: floats in half precision but for `whole`."""
+    for name, value in state.items():
+        expected = torch.float32 if name in whole else torch.float16
+        if value.is_floating_point() and value.dtype != expected:
             raise ValueError(
-                f"{path.name} contains NaN or infinite weights ({name}): the file is damaged, download or copy it again"
+                f"{file_name(path.name)} stores {brief(name, 60)} as {value.dtype}, a set stores it as {expected}: "
+                "it was converted or damaged, copy the complete set again"
             )
+    check_numbers(path, state, saturated=True)
 
 
-def read_network(path: str | Path, part: str, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_network(
+    path: str | Path, part: str, what: str, *, whole: Collection[str] = ()
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Weights in float32 and metadata. part: as the file's metadata says.  what: the part in a user's words.
 
     Raises FileNotFoundError, and ValueError for a file that is damaged, of another part, or holds NaN.
@@ -73,20 +103,37 @@ def read_network(path: str | Path, part: str, what: str) -> tuple[dict[str, Tens
     weights, metadata = read_tensors(path)
     if metadata.get("part") != part:
         raise ValueError(f"{path.name} holds no {what}: choose the {part}.safetensors of a MirrorPPR set")
-    weights = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
-    check_numbers(path, weights)
-    return weights, metadata
+    check_stored(path, weights, whole=whole)
+    return {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}, metadata
 
 
-def filled(network: nn.Module, weights: dict[str, Tensor], path: str | Path) -> nn.Module:
-    """The network with these weights, for use: evaluation mode, frozen. ValueError when names or shapes differ."""
-    expected = network.state_dict()
+def filled(make: Callable[[], nn.Module], weights: dict[str, Tensor], path: str | Path) -> nn.Module:
+    """The network that `make` makes, with these weights, for use: evaluation mode, frozen.
+
+    It is made without memory first: settings that ask for gigabytes do not get them unless the file holds as much.
+    Raises ValueError when names, shapes or kinds of number differ.
+    """
+    name = file_name(Path(path).name)
+    try:
+        with torch.device("meta"):
+            expected = make().state_dict()
+    except (RuntimeError, ValueError, TypeError, OverflowError, ZeroDivisionError) as error:
+        raise ValueError(
+            f"{name} holds settings of which no network can be made ({brief(error)}): copy it again"
+        ) from error
     missing, foreign = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
-    wrong = [k for k in expected.keys() & weights.keys() if expected[k].shape != weights[k].shape]
+    shared = sorted(expected.keys() & weights.keys())
+    wrong = [k for k in shared if expected[k].shape != weights[k].shape or expected[k].dtype != weights[k].dtype]
     if missing or foreign or wrong:
         raise ValueError(
-            f"{Path(path).name} does not fit: {len(missing)} tensors missing {missing[:2]}, {len(foreign)} unknown "
-            f"{foreign[:2]}, {len(wrong)} of another shape {wrong[:2]}. It belongs to another model or release."
+            f"{name} does not fit: {len(missing)} tensors missing {_first(missing)}, {len(foreign)} unknown "
+            f"{_first(foreign)}, {len(wrong)} of another shape or kind {_first(wrong)}. It belongs to another model or "
+            "release."
         )
+    network = make()
     network.load_state_dict(weights)
     return network.train(False).requires_grad_(False)
+
+
+def _first(names: list[str]) -> str:
+    return str([brief(name, 50) for name in names[:2]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path, PurePath
@@ -92,7 +93,10 @@ def dit_of(set_name: str, lora_strength: float = 1.0) -> FieldEditor:
 
 @lru_cache(maxsize=_KEPT)
 def _sight(files: Files) -> Sight:
-    return load_sight(Path(files[0][0]).parent)
+    sight = load_sight(Path(files[0][0]).parent)
+    for note in sight.notes:
+        logging.warning("MirrorPPR: %s", note)
+    return sight
 
 
 @lru_cache(maxsize=_KEPT)

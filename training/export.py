@@ -32,6 +32,7 @@ from mirrorppr_core.mini.files import (
     load_sight,
     save_part,
 )
+from mirrorppr_core.mini.set_list import write_list
 from mirrorppr_core.networks.config import ModelConfig, set_id_of
 
 from .body.stage import save_trained
@@ -81,6 +82,7 @@ def _export(run: Path, locator: Path, out: Path, config: ModelConfig, body: Path
     for file, name in ((locator, "locator"), (body, "body")):
         if file and file.resolve() != (out / f"{name}.safetensors").resolve():
             shutil.copyfile(file, out / f"{name}.safetensors")
+    write_list(out, set_id)
     sight = load_sight(out)
     load_extractor(out / "rformer.safetensors", sight)
     load_connector(out / "connector.safetensors")

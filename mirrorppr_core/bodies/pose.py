@@ -202,4 +202,4 @@ def save_pose_net(network: PoseNet, path: str | Path) -> None:
 def load_pose_net(path: str | Path) -> PoseNet:
     """Strict: a file that is not exactly this network is refused (weights_file.py says how)."""
     weights, _ = read_network(path, "body", "body network")
-    return filled(PoseNet(), weights, path)
+    return filled(PoseNet, weights, path)

@@ -100,4 +100,5 @@ def take(options: Any, model: MirrorPPR) -> Source:
         "unchanged": operation.is_identity,
         "notes": list(notes),
     }
-    return Source(operation=operation, report={kind: about})
+    unchecked = {"set_notes": list(model.extractor.sight.notes)} if model.extractor.sight.notes else {}
+    return Source(operation=operation, report={**unchecked, kind: about})

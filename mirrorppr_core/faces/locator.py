@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from ..geometry.crop import crop, widened
 from ..geometry.similarity import Similarity, fit_similarity
+from ..settings_file import parsed, settings_of
 from ..weights_file import filled, halved, read_network, write_tensors
 from ..windows import block_mean
 from .landmarks import FACE_POINTS, MIRROR_130, NUM_MESH, eye_distance
@@ -54,6 +55,13 @@ class LocatorConfig:
     min_face_px: float = 20.0  # longest side in the photo; smaller ones cannot be read
 
     def __post_init__(self):
+        if not (64 <= self.finder_px <= 1024 and 16 <= self.crop_px <= 512):
+            raise ValueError(f"finder_px={self.finder_px}, crop_px={self.crop_px}: use up to 1024 and 512")
+        if not (0.1 < self.stage_1_side < 10 and 0.1 < self.stage_2_side < 10 and 1 <= self.max_candidates <= 1000):
+            raise ValueError(
+                f"sides {self.stage_1_side} and {self.stage_2_side}, max_candidates={self.max_candidates}: sides of "
+                "1.4 and 1.2 and 24 candidates are usual"
+            )
         if self.finder_px % 64 or self.crop_px % 16:
             raise ValueError(
                 f"finder_px={self.finder_px}, crop_px={self.crop_px}: use multiples of 64 and 16, 256 and 128 are usual"
@@ -103,8 +111,13 @@ class Locator(nn.Module):
     @staticmethod
     def from_file(path: str | Path) -> Locator:
         """Half precision on disk, float32 in memory; strict: a file that is not exactly a locator is refused."""
-        weights, metadata = read_network(path, "locator", "face locator")
-        return filled(Locator(LocatorConfig(**json.loads(metadata["config"]))), weights, path)
+        weights, metadata = read_network(path, "locator", "face locator", whole=("mean_mesh",))
+        name = Path(path).name
+        try:
+            config = settings_of(LocatorConfig, parsed(metadata.get("config", ""), "its configuration"))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error} Copy or download it again, for this release of the code.") from error
+        return filled(lambda: Locator(config), weights, path)
 
     def save(self, path: str | Path, **notes: str) -> None:
         """Write all weights; the mean mesh, which is geometry for others, stays in float32."""

@@ -39,10 +39,12 @@ class ViewConfig:
     smoothing: float = 0.1  # of the spline; 0 interpolates and folds on a few per cent of faces
 
     def __post_init__(self) -> None:
-        if self.size < 16 or self.size % 16:
-            raise ValueError(f"view size={self.size}: use a multiple of 16, 64 is usual")
-        if self.side < 2 or self.smoothing < 0:
-            raise ValueError(f"view side={self.side}, smoothing={self.smoothing}: need side >= 2 and smoothing >= 0")
+        if not 16 <= self.size <= 512 or self.size % 16:
+            raise ValueError(f"view size={self.size}: use a multiple of 16, 64 is usual (at most 512)")
+        if not 2 <= self.side <= 100 or not 0 <= self.smoothing <= 1000:
+            raise ValueError(
+                f"view side={self.side}, smoothing={self.smoothing}: need side >= 2 and smoothing >= 0, to 100, 1000"
+            )
 
 
 _INVERSE_ITERATIONS = 24

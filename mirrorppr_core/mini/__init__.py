@@ -12,7 +12,7 @@ operation_file.py  operations kept in files;  reuse.py: files made fit for anoth
 sight.py         what both see with: locator, view, MAE and body network of one set, loaded once
 field_dit.py     the network that predicts motion; codec.py: what its latents mean; bank_fit.py: named operations
                  found in a motion
-files.py         files of a matched set
+files.py         files of a matched set;  set_list.py: their hashes
 
 To add a part to an operation (a dataclass of tensors and plain values): its field in operation.py with a default, and
 its name in operation_file.py TYPES; files carry it from then on. To add a law: arithmetic.py, and TYPES.

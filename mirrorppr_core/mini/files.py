@@ -4,15 +4,16 @@
     SET/mae.safetensors        frozen encoder
     SET/rformer.safetensors    SET/connector.safetensors    SET/dit.safetensors    SET/lora.safetensors
     SET/body.safetensors       the body network (bodies/ writes and reads it); a set may come without
+    SET/set.json               the sha256 of them all (set_list.py)
 
 safetensors only. The metadata holds the format version, the part's name, the ModelConfig and the set's id; tensors
-are half precision on disk and float32 in memory. Loading is strict: a file that is not exactly what its slot needs is
-refused with what it is and what to do. The layout follows the released MirrorPPR-Face folders.
+are half precision on disk and float32 in memory. Loading is strict: a file that is not exactly what its slot needs, or
+not the one that the set's list names, is refused with what it is and what to do. The layout follows the released
+MirrorPPR-Face folders.
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +27,12 @@ from ..networks.connector import Connector
 from ..networks.lora import merge
 from ..networks.mae import MAEEncoder
 from ..networks.rformer import RFormer
-from ..weights_file import check_numbers, filled, halved, read_tensors, write_tensors
+from ..weights_file import check_stored, filled, halved, read_tensors, write_tensors
+from ..wording import brief
 from .editor import FieldEditor
 from .extractor import OperationExtractor
 from .field_dit import FieldDiT
+from .set_list import check_listed, check_owner, file_sha256, unchecked_note
 from .sight import Sight
 
 PARTS = ("locator", "mae", "rformer", "connector", "dit", "lora")
@@ -88,22 +91,25 @@ def load_part(path: Path, part: str) -> Part:
             f"{path.name} is missing from the set in {path.parent.name}/: a set needs all of "
             f"{', '.join(f'{p}.safetensors' for p in PARTS)}. Copy the complete set."
         )
+    check_listed(path)
     stored, metadata = read_tensors(path)
-    state = {name: value.float() for name, value in stored.items()}
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path.name} is not a MirrorPPR file: choose a {part}.safetensors of a MirrorPPR set")
     if metadata.get("part") != part:
         raise ValueError(
-            f"{path.name} holds the part {metadata.get('part')!r} but this slot needs {part!r}: choose the other file"
+            f"{path.name} holds the part {brief(repr(metadata.get('part')), 40)} but this slot needs {part!r}: choose "
+            "the other file"
         )
     if metadata.get("version") != str(FORMAT_VERSION):
         raise ValueError(
-            f"{path.name} has format version {metadata.get('version')}, this code reads {FORMAT_VERSION}: update "
-            "the node pack or use weights of its release"
+            f"{path.name} has format version {brief(metadata.get('version'), 20)}, this code reads {FORMAT_VERSION}: "
+            "update the node pack or use weights of its release"
         )
     if not {"config", _SET_KEY, "locator_sha256"} <= metadata.keys():
         raise ValueError(f"{path.name} has an incomplete header: download or copy it again")
-    check_numbers(path, state)
+    check_owner(path.parent, metadata[_SET_KEY])
+    check_stored(path, stored)
+    state = {name: value.float() if value.is_floating_point() else value for name, value in stored.items()}
     try:
         config = ModelConfig.from_json(metadata["config"])
     except (ValueError, TypeError) as error:
@@ -116,15 +122,21 @@ def load_sight(folder: Path) -> Sight:
     mae = load_part(folder / "mae.safetensors", "mae")
     locator, body = folder / "locator.safetensors", folder / "body.safetensors"
     sees_bodies = body.is_file()  # a set may come without
+    if folder.resolve() == bundled_set() and unchecked_note(folder):
+        raise FileNotFoundError("set.json is missing from the bundled weights: install the node pack again")
+    hashes = {path: file_sha256(path) for path in (locator, body) if path.is_file()}
+    for path, sha256 in hashes.items():
+        check_listed(path, sha256)
     face_locator = Locator.from_file(locator)
     sight = Sight(
         set_id=mae.set_id,
         locator=face_locator,
         view=CanonicalView(mae.config.view, face_locator.mean_face),
-        mae=filled(MAEEncoder(mae.config.mae), mae.state, "mae.safetensors"),
+        mae=filled(lambda: MAEEncoder(mae.config.mae), mae.state, "mae.safetensors"),
         body=load_pose_net(body) if sees_bodies else None,
-        locator_sha256=file_sha256(locator),
-        body_sha256=file_sha256(body) if sees_bodies else "",
+        locator_sha256=hashes[locator],
+        body_sha256=hashes.get(body, ""),
+        notes=tuple(filter(None, [unchecked_note(folder)])),
     )
     _check_sees(folder, sight, mae=mae)
     return sight
@@ -138,13 +150,13 @@ def load_extractor(path: Path, sight: Sight | None = None) -> OperationExtractor
         config=rformer.config,
         set_id=rformer.set_id,
         sight=sight,
-        rformer=filled(RFormer(rformer.config), rformer.state, path.name),
+        rformer=filled(lambda: RFormer(rformer.config), rformer.state, path.name),
     )
 
 
 def load_connector(path: Path) -> LoadedConnector:
     part = load_part(path, "connector")
-    return LoadedConnector(filled(Connector(part.config.connector), part.state, path.name), part.set_id)
+    return LoadedConnector(filled(lambda: Connector(part.config.connector), part.state, path.name), part.set_id)
 
 
 def load_editor(path: Path, sight: Sight | None = None, *, lora_strength: float = 1.0) -> FieldEditor:
@@ -152,7 +164,7 @@ def load_editor(path: Path, sight: Sight | None = None, *, lora_strength: float 
     dit, lora = load_part(path, "dit"), load_part(path.with_name("lora.safetensors"), "lora")
     sight = sight or load_sight(path.parent)
     _check_sees(path.parent, sight, dit=dit, lora=lora)
-    field_dit = filled(FieldDiT(dit.config), dit.state, path.name)
+    field_dit = filled(lambda: FieldDiT(dit.config), dit.state, path.name)
     merge(field_dit, lora.state, dit.config.lora, strength=lora_strength)
     return FieldEditor(config=dit.config, set_id=dit.set_id, sight=sight, field_dit=field_dit)
 
@@ -186,7 +198,3 @@ def _check_sees(folder: Path, sight: Sight, **parts: Part) -> None:
                 f"the set in {folder.name}/ is mixed: body.safetensors is not the one that belongs to it. "
                 "Copy the complete set."
             )
-
-
-def file_sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

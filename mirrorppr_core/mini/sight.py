@@ -35,6 +35,7 @@ class Sight:
     body: PoseNet | None  # without it only the face's part of a retouch is read and applied
     locator_sha256: str
     body_sha256: str = ""
+    notes: tuple[str, ...] = ()  # what could not be checked of the set
 
     @property
     def bodies(self) -> BodySight:

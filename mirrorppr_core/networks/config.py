@@ -11,12 +11,14 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..faces.view import ViewConfig
 from ..operations.atoms import KNOWN_OPERATIONS, atoms_of
+from ..settings_file import parsed, settings_of
 
 FORMAT_VERSION = 1
+_MOST_SIZE, _MOST_DEPTH = 16384, 128  # of anything that networks are made of
+_MAY_BE_ZERO = ("motion_channels", "geometry_codes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,7 @@ class MAEConfig:
     def __post_init__(self) -> None:
         _need_divisible("MAE image_size", self.image_size, "patch", self.patch)
         _need_divisible("MAE width", self.width, "heads", self.heads)
+        _need_sizes(self)
 
     @property
     def grid(self) -> int:
@@ -52,6 +55,7 @@ class RFormerConfig:
         _need_divisible("R-Former width", self.width, "heads", self.heads)
         if self.num_queries < 1:
             raise ValueError(f"num_queries={self.num_queries}: use 1 or more, 8 is the paper's")
+        _need_sizes(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +69,7 @@ class ConnectorConfig:
 
     def __post_init__(self) -> None:
         _need_divisible("connector width", self.width, "heads", self.heads)
+        _need_sizes(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,13 +89,14 @@ class DiTConfig:
     bank_width: int = 256
 
     def __post_init__(self) -> None:
-        if sum(self.rope_axes) != self.head_dim or any(a % 2 for a in self.rope_axes):
+        if sum(self.rope_axes) != self.head_dim or any(a % 2 or a < 1 for a in self.rope_axes):
             raise ValueError(f"rope_axes={self.rope_axes}: must be even and add up to head_dim={self.head_dim}")
         atoms_of(self.operations)  # refuses unknown names
         if not self.operations or len(set(self.operations)) < len(self.operations):
             raise ValueError(f"operations={self.operations}: name at least one, and each once")
         if self.bank_width < 1:
             raise ValueError(f"bank_width={self.bank_width}: use 1 or more, 256 is usual")
+        _need_sizes(self)
 
     @property
     def width(self) -> int:
@@ -109,6 +115,7 @@ class LoRAConfig:
     def __post_init__(self) -> None:
         if self.rank < 1 or self.alpha != self.rank:
             raise ValueError(f"LoRA rank={self.rank}, alpha={self.alpha}: need rank >= 1 and alpha == rank")
+        _need_sizes(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,27 +146,7 @@ class ModelConfig:
     @classmethod
     def from_json(cls, text: str) -> ModelConfig:
         """Inverse of to_json. Unknown or missing fields are refused: they mean another code version."""
-        return _build(cls, json.loads(text))
-
-
-_PARTS = {"view": ViewConfig, "mae": MAEConfig, "rformer": RFormerConfig, "connector": ConnectorConfig,
-          "dit": DiTConfig, "lora": LoRAConfig}  # fmt: skip
-
-
-def _build(cls: type, values: dict[str, Any]) -> Any:
-    expected = {f.name for f in dataclasses.fields(cls)}
-    if set(values) != expected:
-        odd = sorted(set(values) ^ expected)
-        raise ValueError(
-            f"{cls.__name__}: fields {odd} do not fit this version of the code. "
-            "Use weights and code of the same release."
-        )
-    fields = {}
-    for name, value in values.items():
-        if cls is ModelConfig and name in _PARTS:
-            value = _build(_PARTS[name], value)
-        fields[name] = tuple(value) if isinstance(value, list) else value
-    return cls(**fields)
+        return settings_of(cls, parsed(text, "its configuration"))
 
 
 def set_id_of(config: ModelConfig, run: str) -> str:
@@ -170,3 +157,12 @@ def set_id_of(config: ModelConfig, run: str) -> str:
 def _need_divisible(what: str, value: int, by: str, divisor: int) -> None:
     if divisor < 1 or value % divisor:
         raise ValueError(f"{what}={value} must be a multiple of {by}={divisor}")
+
+
+def _need_sizes(config: object) -> None:
+    """Whole numbers within reason, before any memory is asked for."""
+    for one in dataclasses.fields(config):
+        value, low = getattr(config, one.name), 0 if one.name in _MAY_BE_ZERO else 1
+        high = _MOST_DEPTH if one.name == "depth" else _MOST_SIZE
+        if isinstance(value, int) and not low <= value <= high:
+            raise ValueError(f"{type(config).__name__}.{one.name}={value}: use {low} to {high}")

@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..networks.config import ConnectorConfig, MAEConfig, RFormerConfig
+from ..settings_file import parsed, settings_of
 
 KINDS = ("face", "pro")
 
@@ -33,7 +33,7 @@ class QwenConfig:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"kind={self.kind!r}: use one of {', '.join(KINDS)}")
-        if self.side_patches < 1:
+        if not 1 <= self.side_patches <= 4096:
             raise ValueError(f"side_patches={self.side_patches}: use 64 for face, 280 for pro")
         if self.rformer.motion_channels:
             raise ValueError("the Qwen engine's R-Former reads pictures only: set motion_channels=0")
@@ -53,20 +53,8 @@ class QwenConfig:
     @classmethod
     def from_json(cls, text: str) -> QwenConfig:
         """Inverse of to_json. Unknown or missing fields are refused: they mean another code version."""
-        values = json.loads(text)
-        parts = {"mae": MAEConfig, "rformer": RFormerConfig, "connector": ConnectorConfig}
-        return _exactly(cls, {n: _exactly(parts[n], v) if n in parts else v for n, v in values.items()})
+        return settings_of(cls, parsed(text, "its configuration"))
 
 
 FACE = QwenConfig()
 PRO = QwenConfig(kind="pro", side_patches=280)
-
-
-def _exactly(cls: type, values: dict[str, Any]) -> Any:
-    expected = {f.name for f in dataclasses.fields(cls)}
-    if set(values) != expected:
-        raise ValueError(
-            f"{cls.__name__}: fields {sorted(set(values) ^ expected)} do not fit this version of the code. "
-            "Use weights and code of the same release."
-        )
-    return cls(**values)

@@ -11,7 +11,6 @@ of ours carry their QwenConfig as metadata `mirrorppr_qwen`, and their tensors a
 from __future__ import annotations
 
 import hashlib
-import json
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,9 @@ import torch
 from torch import nn
 
 from ..networks.connector import Connector
+from ..settings_file import parsed_table
 from ..weights_file import check_numbers, read_tensors
+from ..wording import brief, file_name
 from .config import FACE, KINDS, PRO, QwenConfig
 from .fingerprints import KNOWN, fingerprint
 from .networks import OfficialMAE, OfficialRFormer
@@ -90,7 +91,10 @@ def identify(path: Path) -> WeightsFile:
     md5 = fingerprint(tensors)
     config = None
     if CONFIG_KEY in metadata:
-        config = QwenConfig.from_json(metadata[CONFIG_KEY])
+        try:
+            config = QwenConfig.from_json(metadata[CONFIG_KEY])
+        except ValueError as error:
+            raise ValueError(f"{file_name(path.name)}: {error} Copy or download it again.") from error
         kind = next((k for k in ("mae", "rformer", "connector") if tensors == expected_tensors(k, config)), None)
     else:
         kind = KNOWN.get(md5)
@@ -101,9 +105,9 @@ def identify(path: Path) -> WeightsFile:
     kind = kind or _sniff(tensors, metadata)
     what = _WORDS[kind][0]
     if kind == "mini":
-        what += f" ({metadata.get('part')})"
+        what += f" ({brief(metadata.get('part'), 40)})"
     elif kind == "unknown":
-        what += f" ({len(tensors)} tensors, the first is {min(tensors, default='none')!r})"
+        what += f" ({len(tensors)} tensors, the first is {brief(min(tensors, default='none'), 60)!r})"
     return WeightsFile(
         path=path, kind=kind, what=what, md5=md5, tensors=tensors, stored_dtypes=dtypes, config=config,
         metadata=metadata,
@@ -224,16 +228,26 @@ def _read_header(path: Path) -> dict[str, Any]:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > min(size - 8, _MAX_HEADER):
                 raise ValueError(f"its first bytes promise a header of {length} bytes")
-            header = json.loads(file.read(length))
-        needed = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+            header = parsed_table(file.read(length), "its header")
+        entries = [entry for name, entry in header.items() if name != "__metadata__"]
+        needed = max((entry["data_offsets"][1] for entry in entries), default=0)
+        told = header.get("__metadata__", {})
+        if not all(isinstance(value, str) for value in told.values()) or not all(_is_entry(one) for one in entries):
+            raise ValueError("its header is of another form")
         if size != 8 + length + needed:
             raise ValueError(f"it has {size} bytes and should have {8 + length + needed}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         raise ValueError(
-            f"{path.name} is damaged or not a safetensors file ({error}). Download it again; a file of a few hundred "
-            "bytes is a Git LFS pointer, not the weights."
+            f"{file_name(path.name)} is damaged or not a safetensors file ({brief(error)}). Download it again; a file of a "
+            "few hundred bytes is a Git LFS pointer, not the weights."
         ) from error
     return header
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether this is what a header says of a tensor."""
+    sizes = [*entry["shape"], *entry["data_offsets"]]
+    return isinstance(entry["dtype"], str) and all(isinstance(one, int) and one >= 0 for one in sizes)
 
 
 def _load(cls: type, arguments: Any, file: WeightsFile, part: str, dtype: torch.dtype, device: Any) -> nn.Module:
