@@ -238,8 +238,8 @@ def _read_header(path: Path) -> dict[str, Any]:
             raise ValueError(f"it has {size} bytes and should have {8 + length + needed}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         raise ValueError(
-            f"{file_name(path.name)} is damaged or not a safetensors file ({brief(error)}). Download it again; a file of a "
-            "few hundred bytes is a Git LFS pointer, not the weights."
+            f"{file_name(path.name)} is damaged or not a safetensors file ({brief(error)}). Download it again; a file "
+            "of a few hundred bytes is a Git LFS pointer, not the weights."
         ) from error
     return header
 
