@@ -19,7 +19,6 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
 from torch import nn
 
 from mirrorppr_core.file_writing import write_file
@@ -31,6 +30,7 @@ from .runs.held_out import examine
 from .runs.loop import LoopConfig, StageParts, run_stage
 from .runs.preset import Preset
 from .runs.stage import Stage
+from .runs.stored import read_result
 
 _VALIDATION_BATCHES = 8
 _SCORED = {"other person": 0.0, "same person": 1.0}  # SampleConfig.same_identity of the two held-out scores
@@ -80,7 +80,7 @@ def run_variant(name: str, preset: Preset, run: Path, *, steps: int) -> dict[str
     described = preset.described(stage) | {"precision": "no"}
     result = run_stage(stage, parts, preset.loop, run, accelerator, described)
     # What is judged is what would be shipped: the averaged weights. A variant that was finished before has only them.
-    parts.module.load_state_dict(load_file(result), strict=False)
+    parts.module.load_state_dict(read_result(result).tensors, strict=False)
     return {kind: _score(parts, preset, stage, share) for kind, share in _SCORED.items()}
 
 

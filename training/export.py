@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from safetensors.torch import load_file
 from torch import Tensor
 
 from mirrorppr_core.bodies.pose import load_pose_net
@@ -34,9 +33,11 @@ from mirrorppr_core.mini.files import (
 )
 from mirrorppr_core.mini.set_list import write_list
 from mirrorppr_core.networks.config import ModelConfig, set_id_of
+from mirrorppr_core.settings_file import parsed_table
 
 from .body.stage import save_trained
 from .program import Parser, run
+from .runs.stored import read_result
 
 _SOURCES = {  # part -> (stages that trained it, later ones replace earlier ones; prefix of its tensors there)
     "mae": (("encoder",), "mae."),
@@ -61,7 +62,7 @@ def _own_body(run: Path, scratch: Path) -> Path | None:
     trained = [run / f"{name}.safetensors" for name in _BODY_STAGES if (run / f"{name}.safetensors").exists()]
     if not trained:
         return None
-    save_trained(load_file(str(trained[-1])), scratch / "body.safetensors")
+    save_trained(read_result(trained[-1]).tensors, scratch / "body.safetensors")
     return scratch / "body.safetensors"
 
 
@@ -96,9 +97,7 @@ def _part(run: Path, stages: tuple[str, ...], prefix: str) -> dict[str, Tensor]:
     state = {}
     for stage in stages:
         path = run / f"{stage}.safetensors"
-        if not path.exists():
-            raise FileNotFoundError(f"{path} is missing: run python -m training.train --stage {stage} first")
-        state |= {k.removeprefix(prefix): v for k, v in load_file(str(path)).items() if k.startswith(prefix)}
+        state |= {k.removeprefix(prefix): v for k, v in read_result(path).tensors.items() if k.startswith(prefix)}
     return state
 
 
@@ -112,7 +111,11 @@ def config_of(run: Path) -> ModelConfig:
     stored = run / "config.json"
     if not stored.exists():
         raise FileNotFoundError(f"{stored} is missing: {run} is no folder of python -m training.train")
-    return ModelConfig.from_json(json.dumps(json.loads(stored.read_text())["model"]))
+    model = parsed_table(stored.read_bytes(), str(stored)).get("model")
+    try:
+        return ModelConfig.from_json(json.dumps(model))
+    except ValueError as error:
+        raise ValueError(f"{stored}: {error} Give the folder of a finished Mini run.") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

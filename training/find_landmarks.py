@@ -15,7 +15,6 @@ import hashlib
 import json
 import shutil
 import sys
-import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from mirrorppr_core.photo_files import prepare_folder
 from .data.landmark_sources import KINDS, landmark_arrays, landmark_source
 from .data.landmarks import Landmarks
 from .data.portrait_folder import TABLE, PortraitFolder, Skipped
+from .data.tables import read_arrays
 from .program import Parser, run
 
 SAVE_EVERY = 100  # pictures
@@ -107,10 +107,10 @@ def _begun(scratch: Path, about: dict) -> list[Found]:
     parts = []
     for path in sorted(scratch.glob("*.npz")):
         try:
-            with np.load(path) as stored:
-                parts.append(Found(**{name: stored[name] for name in Found.__dataclass_fields__}))
-        except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} is damaged ({error}): delete {scratch} to start anew") from error
+            stored = read_arrays(path, tuple(Found.__dataclass_fields__), remedy=f"delete {scratch} to start anew")
+            parts.append(Found(**stored))
+        except TypeError as error:
+            raise ValueError(f"{path} is not complete: delete {scratch} to start anew") from error
     return parts
 
 

@@ -16,9 +16,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from mirrorppr_core.wording import brief
+
 from .curriculum import BODY, LOCATOR, MINI_FACE, MINI_PRO, QWEN_FACE, QWEN_PRO, shortened
 from .runs.loop import LoopConfig
 from .runs.preset import Preset, changed
+from .runs.settings_file import line_of, read_settings, value_of
 
 
 def tiny() -> Preset:
@@ -103,19 +106,19 @@ PRESETS: dict[str, Callable[[], Preset]] = {
 
 def load_preset(config: str, changes: list[str] | tuple[str, ...] = ()) -> Preset:
     """A preset by name or from a YAML file, with `a.b=value` changes. Raises ValueError naming what is wrong."""
-    import yaml  # comes with accelerate
-
     tree: dict = {}
+    lines: dict[str, int] = {}
     base = config
     if config.endswith((".yaml", ".yml")):
         if not Path(config).exists():
             raise ValueError(f"{config} does not exist. --config takes a YAML file or one of {', '.join(PRESETS)}")
-        tree = yaml.safe_load(Path(config).read_text()) or {}
-        if not isinstance(tree, dict) or "base" not in tree:
+        file = read_settings(Path(config))
+        tree, lines = file.tree, file.lines
+        if "base" not in tree:
             raise ValueError(f"{config} must say which preset it changes: a line `base: mini-face`")
         base = tree.pop("base")
-    if base not in PRESETS:
-        raise ValueError(f"there is no preset {base!r}. Use a YAML file or one of {', '.join(PRESETS)}")
+    if not isinstance(base, str) or base not in PRESETS:
+        raise ValueError(f"there is no preset {brief(repr(base), 60)}. Use a YAML file or one of {', '.join(PRESETS)}")
     for change in changes:
         path, equals, value = change.partition("=")
         if not equals:
@@ -124,5 +127,13 @@ def load_preset(config: str, changes: list[str] | tuple[str, ...] = ()) -> Prese
         *above, last = path.split(".")
         for name in above:
             branch = branch.setdefault(name, {})
-        branch[last] = yaml.safe_load(value)
-    return changed(PRESETS[base](), tree, "")
+            if not isinstance(branch, dict):
+                raise ValueError(f"--set {change}: {name} is a value in {config} and has no parts")
+        branch[last] = value_of(value, f"--set {change}")
+    try:
+        return changed(PRESETS[base](), tree, "")
+    except ValueError as error:
+        line = line_of(str(error), lines)
+        if not line:
+            raise
+        raise ValueError(f"{config}, line {line}: {error}") from error

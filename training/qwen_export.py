@@ -25,8 +25,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
 from mirrorppr_core.qwen.config import QwenConfig
@@ -37,6 +35,7 @@ from mirrorppr_core.weights_file import write_tensors
 
 from .program import Parser, run
 from .qwen.config import QwenTrainConfig
+from .runs.stored import read_result, settings_in
 
 FORMATS = ("ours", "released")
 SET_KEY, HASH_KEY = "mirrorppr_set", "mirrorppr_config_hash"
@@ -69,7 +68,7 @@ def export(
     """
     if form not in FORMATS:
         raise ValueError(f"format {form!r}: use one of {', '.join(FORMATS)}")
-    parts = set_parts(load_file(str(result)), config, form=form)
+    parts = set_parts(read_result(result).tensors, config, form=form)
     encoder = require(mae, "mae")
     if form == "released":
         check_released({name: shapes(state) for name, state in parts.items()}, config.model)
@@ -175,9 +174,7 @@ def _read_back(folder: Path, num_lora_layers: int) -> int:
 
 def trained_config(result: Path) -> QwenTrainConfig:
     """The configuration that a result was trained with, from its metadata."""
-    with safe_open(str(result), framework="pt") as file:
-        about = json.loads((file.metadata() or {}).get("training", "{}"))
-    settings = about.get("settings", {})
+    settings = settings_in(result)
     if settings.get("engine") != "qwen":
         raise ValueError(f"{result} was not trained by the Qwen engine: for Mini use python -m training.export")
     return QwenTrainConfig.from_json(json.dumps(settings["model"]))

@@ -124,10 +124,11 @@ def _accelerator(precision: str, device: str, threads: int) -> Accelerator:
 def weights_hash(result: Path) -> str:
     """sha256 over names and numbers of a result: equal for equal weights, whatever else the file says."""
     import torch
-    from safetensors.torch import load_file
+
+    from .runs.stored import read_result
 
     digest = hashlib.sha256()
-    for name, tensor in sorted(load_file(result).items()):
+    for name, tensor in sorted(read_result(result).tensors.items()):
         digest.update(name.encode() + tensor.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 

@@ -10,7 +10,6 @@ tells background from person here but distance: what lies further than an arm's 
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +29,7 @@ from mirrorppr_core.mini.editor import RetouchConfig, Retouched
 from mirrorppr_core.mini.pipeline import MirrorPPR
 
 from ..data.picture_files import read_picture
+from ..data.tables import read_arrays, read_rows
 from ..evaluation.benchmark_report import mean, median
 from ..evaluation.intervals import mean_interval
 from ..evaluation.known_truth import CasePictures, Score, edited_region, score, strength_of, to_eight_bits
@@ -89,22 +89,24 @@ class StyleResult:
 def load_shown(portraits: Path, *, split: str = "eval") -> list[Shown]:
     """Everybody of a split. portraits: folder with landmarks.npz, portraits.csv and bodies/."""
     people = []
-    with np.load(portraits / "landmarks.npz") as stored, open(portraits / "portraits.csv", newline="") as handle:
-        rows = {row["file"]: row for row in csv.DictReader(handle) if row["split"] == split}
-        for name, pose in zip(stored["body_files"], stored["pose"], strict=True):
-            if str(name) in rows and np.isfinite(pose).all():
-                people.append(_shown(str(name), rows[str(name)]["identity"], pose, (512, 512)))
+    stored = read_arrays(portraits / "landmarks.npz", ("body_files", "pose"))
+    columns = ("file", "split", "identity")
+    rows = {row["file"]: row for row in read_rows(portraits / "portraits.csv", columns) if row["split"] == split}
+    for name, pose in zip(stored["body_files"], stored["pose"], strict=True):
+        if str(name) in rows and np.isfinite(pose).all():
+            people.append(_shown(str(name), rows[str(name)]["identity"], pose, (512, 512)))
     table, found = portraits / "bodies" / "bodies.csv", portraits / "bodies" / "bodies.npz"
     if table.is_file() and found.is_file():
-        with np.load(found) as stored, open(table, newline="") as handle:
-            rows = {r["file"]: r for r in csv.DictReader(handle) if r["split"] == split and r["synthetic"] != "1"}
-            arrays = (stored[key] for key in ("files", "pose", "votes", "face"))
-            for name, pose, votes, face in zip(*arrays, strict=True):
-                usable = str(name) in rows and votes >= _LEAST_VOTES and np.isfinite(pose).all()
-                if usable and face[2] - face[0] >= _LEAST_FACE_PX:
-                    file = f"bodies/{name}"
-                    size = tuple(read_picture(portraits / file).shape[-2:])
-                    people.append(_shown(file, rows[str(name)]["identity"], pose, (size[0], size[1])))
+        listed = read_rows(table, (*columns, "synthetic"))
+        rows = {row["file"]: row for row in listed if row["split"] == split and row["synthetic"] != "1"}
+        names = ("files", "pose", "votes", "face")
+        stored = read_arrays(found, names)
+        for name, pose, votes, face in zip(*(stored[key] for key in names), strict=True):
+            usable = str(name) in rows and votes >= _LEAST_VOTES and np.isfinite(pose).all()
+            if usable and face[2] - face[0] >= _LEAST_FACE_PX:
+                file = f"bodies/{name}"
+                size = tuple(read_picture(portraits / file).shape[-2:])
+                people.append(_shown(file, rows[str(name)]["identity"], pose, (size[0], size[1])))
     people = [one for one in people if one.unit is not None]
     if len(people) < 2:
         raise ValueError(f"{portraits}: need two or more people of split {split} with poses")

@@ -9,17 +9,19 @@ whose joints are exact, how many of the teacher's looks agree with them.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from .tables import read_arrays, read_rows
+
 # Kinds of pictures: computer-made with exact joints, other computer-made, real photos, paintings; the older body
 # portraits (most of them generated) and face portraits.
 GROUPS = ("render", "figure", "photo", "painting", "body", "portrait")
 _ARRAYS = ("files", "pose", "point_votes", "views", "exact", "face")
+_COLUMNS = ("file", "split", "identity")
 _TABLES = (("bodies", "bodies/bodies.csv", "bodies/bodies.npz"), ("", "portraits.csv", "bodies/portraits_pose.npz"))
 
 
@@ -51,8 +53,8 @@ def check_body_labels(root: Path) -> None:
                 f"{root} has no {' and no '.join(missing)}, which the stage `body` learns from: use a folder with "
                 "pictures of bodies and their poses, or mini-face"
             )
-        with np.load(root / arrays) as stored:
-            lacking = [name for name in _ARRAYS if name not in stored]
+        stored = read_arrays(root / arrays, _ARRAYS)
+        lacking = [name for name in _ARRAYS if name not in stored]
         if lacking:
             raise ValueError(f"{root / arrays} has no {' and '.join(lacking)}: it needs {', '.join(_ARRAYS)}")
 
@@ -62,10 +64,8 @@ def read_body_labels(root: Path, *, split: str, groups: Sequence[str] = GROUPS) 
     check_body_labels(root)
     found = []
     for folder, table, arrays in _TABLES:
-        with open(root / table, newline="") as handle:
-            rows = {row["file"]: row for row in csv.DictReader(handle) if row["split"] == split}
-        with np.load(root / arrays) as stored:
-            known = {name: stored[name] for name in _ARRAYS}
+        rows = {row["file"]: row for row in read_rows(root / table, _COLUMNS) if row["split"] == split}
+        known = read_arrays(root / arrays, _ARRAYS)
         for i, name in enumerate(map(str, known["files"])):
             if name in rows and _group(rows[name]) in groups:
                 found.append(

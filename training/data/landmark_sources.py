@@ -21,7 +21,6 @@ the centre of the first pixel, so `find` gives half a pixel less.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -34,6 +33,7 @@ from mirrorppr_core.faces.locator import Locator
 from mirrorppr_core.mini.files import bundled_set
 
 from .landmarks import NUM_POSE, Landmarks, LandmarkSource, digest, the_face
+from .tables import read_arrays
 
 KINDS = ("npz:PATH", "mini", "mediapipe")
 _FACE_ARRAYS = ("mesh", "face_avg", "face")
@@ -47,13 +47,9 @@ class NpzLandmarks:
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such landmarks. Check the path, or find them with `mini`.")
-        try:
-            with np.load(path) as stored:
-                arrays = {key: stored[key] for key in ("files", "body_files", "pose") if key in stored}
-                face = next((key for key in _FACE_ARRAYS if key in stored), None)
-                meshes = stored[face] if face else None
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path.name} is damaged or not an npz file ({error}): write it again") from error
+        arrays = read_arrays(path, ("files", "body_files", "pose", *_FACE_ARRAYS))
+        face = next((key for key in _FACE_ARRAYS if key in arrays), None)
+        meshes = arrays[face] if face else None
         if meshes is None and "pose" not in arrays:
             raise ValueError(f"{path.name} has neither of {', '.join(_FACE_ARRAYS)} nor pose: nothing to read from it")
         self.name = f"npz:{path.name}@{digest(path)}"

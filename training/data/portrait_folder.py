@@ -15,7 +15,6 @@ one of REASONS, so that a run over a million pictures ends with counts and not w
 
 from __future__ import annotations
 
-import csv
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from .landmark_sources import NpzLandmarks
 from .landmarks import Landmarks, LandmarkSource, SeveralFaces
 from .picture_files import REASONS as PICTURE_REASONS
 from .picture_files import SUFFIXES, UnusablePicture, read_picture, read_pixels
+from .tables import read_rows
 
 TABLE = "portraits.csv"
 NOT_STATED = "not stated"
@@ -186,14 +186,7 @@ def _raise(error: OSError) -> None:
 
 def _table_rows(table: Path) -> list[dict[str, str]]:
     """The rows of portraits.csv with all columns that Portrait has."""
-    try:
-        with open(table, newline="", encoding="utf-8-sig") as handle:
-            reader = csv.DictReader(handle)
-            columns, listed = reader.fieldnames or [], list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{table} is no table in UTF-8 ({error}): save it as CSV with UTF-8 and commas") from error
-    if "file" not in columns:
-        raise ValueError(f"{table} has columns {', '.join(columns) or 'none'}: need at least a column `file`")
+    listed = read_rows(table, ("file",))
     rows = []
     for line, row in enumerate(listed, start=2):
         file = PurePosixPath((row["file"] or "").strip().replace("\\", "/"))

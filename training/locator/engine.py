@@ -11,7 +11,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mirrorppr_core.faces.landmarks import FACE_POINTS
@@ -27,6 +26,7 @@ from ..runs.checkpoints import read_part
 from ..runs.loop import StageParts
 from ..runs.preset import Preset
 from ..runs.stage import Stage
+from ..runs.stored import read_result
 from .data import STAGE_1, STAGE_2, FaceCrops, cut_faces, mean_mesh
 from .finder_data import load_photos
 from .mesh_mirror import MIRROR_MESH
@@ -107,7 +107,7 @@ def trained_locator(stages: tuple[Stage, ...], config: LocatorConfig, run: Path)
     _fill(result["finder"], "finder", locator.finder)
     _fill(result["rough"], "net", locator.stage_1)
     _fill(result["aligned"], "net", locator.stage_2)
-    completed = load_file(result["aligned"])
+    completed = read_result(result["aligned"]).tensors
     locator.mean_mesh.copy_(completed["mean_mesh"])
     locator.ridge.copy_(completed["ridge"])
     return locator.eval()

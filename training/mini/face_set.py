@@ -30,6 +30,7 @@ from mirrorppr_core.operations.professional import OPERATIONS as PROFESSIONAL
 from mirrorppr_core.operations.professional import professional_displacement_at
 
 from ..data.labelled import LabelledPortrait, labelled_portraits, source_weights
+from ..data.tables import read_arrays
 
 TABLE_STRENGTHS = (-100, -50, 50, 100)
 # Professional operations of the face, and the rows of the table that each of them adds up: (right, left) where it is
@@ -100,8 +101,7 @@ def load_faces(
             _write(stored, make(labelled_portraits(folder, split=split)))
     arrays: dict[str, np.ndarray] = {}
     for stored in tables:
-        with np.load(stored) as z:
-            arrays |= {name: z[name] for name in z.files}
+        arrays |= read_arrays(stored, remedy="delete it, it is made anew")
     names = [str(name) for name in arrays.pop("identity")]
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     return FaceSet(**tensors, identity=names, place=torch.arange(len(names)))

@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 
 from mirrorppr_core.networks.config import LoRAConfig
 from mirrorppr_core.qwen.config import FACE, PRO, QwenConfig
+from mirrorppr_core.settings_file import parsed_table, settings_of
+from mirrorppr_core.wording import brief
 
 SOURCES = ("online", "shards", "released")
 STORAGES = ("bfloat16", "float32", "fp8", "nf4")
@@ -85,7 +87,7 @@ class QwenTrainConfig:
     @classmethod
     def from_json(cls, text: str) -> QwenTrainConfig:
         """Inverse of to_json, and of the settings that a run's results carry. Refuses those of another code version."""
-        values = json.loads(text)
+        values = parsed_table(text, "the configuration")
         expected = {f.name for f in _compared(cls)}
         if set(values) != expected:
             raise ValueError(
@@ -93,12 +95,15 @@ class QwenTrainConfig:
                 "that trained the run"
             )
         lora, decoder = values.pop("lora"), values.pop("decoder")
-        return cls(
-            model=QwenConfig.from_json(json.dumps(values.pop("model"))),
-            lora=LoRAConfig(**{**lora, "targets": tuple(lora["targets"])}),
-            decoder=DecoderConfig(**decoder),
-            **values,
-        )
+        try:
+            return cls(
+                model=QwenConfig.from_json(json.dumps(values.pop("model"))),
+                lora=settings_of(LoRAConfig, lora),
+                decoder=settings_of(DecoderConfig, decoder),
+                **values,
+            )
+        except TypeError as error:
+            raise ValueError(f"the configuration is damaged ({brief(error)}): copy the result again") from error
 
     @property
     def config_hash(self) -> str:

@@ -17,7 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from mirrorppr_core.file_writing import replacing
+from mirrorppr_core.settings_file import parsed_table
 
+from ..data.tables import read_arrays
 from ..recipes.recipe import ALL_OPERATIONS, Recipe
 from ..shards.folder import MANIFEST
 from ..shards.reader import ShardSet
@@ -71,10 +73,10 @@ def read_manifest(folder: Path) -> dict:
             f"{folder} has no {MANIFEST}: give the folder that python -m training.synthesize wrote, with all its files"
         )
     try:
-        stored = json.loads(path.read_text())
+        stored = parsed_table(path.read_bytes(), "its text")
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}): copy it again") from error
-    found = stored.get("format") if isinstance(stored, dict) else None
+    found = stored.get("format")
     if found != FORMAT_VERSION:
         raise ValueError(
             f"{path} is of format {found} and this code reads {FORMAT_VERSION}: make the shards anew with this version"
@@ -86,10 +88,11 @@ def _index(shards: ShardSet) -> tuple[np.ndarray, ...]:
     """identity, retouch and operations of every pair, from the index where it is of these shards and this table."""
     path = shards.folder / INDEX
     if path.is_file():
-        with np.load(path) as stored:
-            # Bits of operations mean what the table meant when they were written: a row put into it moves them.
-            same_table = "table" in stored and tuple(stored["table"]) == ALL_OPERATIONS
-            if same_table and str(stored["digest"]) == shards.digest:
+        stored = read_arrays(path, ("digest", "table", *_ARRAYS), remedy="delete it, it is made anew")
+        # Bits of operations mean what the table meant when they were written: a row put into it moves them.
+        same_table = "table" in stored and tuple(stored["table"]) == ALL_OPERATIONS
+        if same_table and "digest" in stored and str(stored["digest"]) == shards.digest:
+            if all(name in stored and stored[name].shape == (len(shards),) for name in _ARRAYS):
                 return tuple(stored[name] for name in _ARRAYS)
     arrays = tuple(np.zeros(len(shards), np.uint64) for _ in _ARRAYS)
     for number, about in enumerate(shards.abouts()):

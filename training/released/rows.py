@@ -6,13 +6,14 @@ BadRow; `read_rows` keeps both, so that no row disappears without a word.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Generic, TypeVar
+
+from mirrorppr_core.settings_file import parsed
 
 Point = tuple[float, float]
 Record = TypeVar("Record")
@@ -65,8 +66,8 @@ def load_json(path: Path, kinds: tuple[type, ...]) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file. Give the metadata file of the data set.")
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # also: not UTF-8
+        stored = parsed(path.read_bytes(), "its text")
+    except ValueError as error:
         raise ValueError(f"{path} is damaged or not JSON ({error}): download it again") from error
     if not isinstance(stored, kinds):
         wanted = " or ".join("a list" if kind is list else "an object" for kind in kinds)

@@ -3,28 +3,34 @@
     RUN/checkpoints/STAGE/step-00000120/   weights.safetensors  average.safetensors  optimizer.safetensors  state.json
 
 Only what the stage trains is stored, so a frozen 20B backbone costs nothing. A checkpoint is written beside its place
-and renamed, so a kill or a full disk leaves the previous one as it was. Tensors are stored whole: sharded ones (FSDP2)
+and renamed, so a kill or a full disk leaves the previous one as it was. state.json holds the sha256 of the others and
+of itself; checkpoints of older versions hold none and are read without. Tensors are stored whole: sharded ones (FSDP2)
 are gathered, every process taking part, and the main process writes. No pickle anywhere.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mirrorppr_core.mini.files import file_sha256
-from mirrorppr_core.weights_file import write_tensors
+from mirrorppr_core.settings_file import parsed_table
+from mirrorppr_core.weights_file import read_tensors
+from mirrorppr_core.wording import brief
 
-FORMAT = 1  # raise it when a run continued across the change would not equal an unbroken one
+from .stored import FORMAT, read_result, settings_in, write_result
+
 _FILES = ("weights", "average", "optimizer")
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
@@ -71,14 +77,16 @@ def save_checkpoint(folder: Path, state: TrainingState, described: dict, *, keep
     if not is_main:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    target, temporary = folder / f"step-{state.step:08d}", folder / f".writing-{state.step:08d}"
+    target = folder / f"step-{state.step:08d}"
+    temporary = folder / f".writing-{state.step:08d}-{secrets.token_hex(4)}"  # two runs never share one
     needed = sum(value.numel() * value.element_size() for part in whole.values() for value in part.values())
     about = {"format": FORMAT, "step": state.step, "sums": state.sums, "settings": described}
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         for file, part in whole.items():
             save_file(part, temporary / f"{file}.safetensors")
+        hashes = {file: file_sha256(temporary / f"{file}.safetensors") for file in _FILES}
+        about["sha256"] = {**hashes, "state": _told_sha256(about)}
         (temporary / "state.json").write_text(json.dumps(about, indent=1))
         for written in temporary.iterdir():
             _flush(written)
@@ -113,16 +121,7 @@ def load_checkpoint(folder: Path, state: TrainingState, described: dict, *, acce
     if not found:
         return False
     newest = found[-1]
-    try:
-        about = json.loads((newest / "state.json").read_text())
-        stored = {file: load_file(newest / f"{file}.safetensors") for file in _FILES}
-    except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"{newest} is damaged ({error}). Delete it: the one before it is used then.") from error
-    if about.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{newest} was written by another version of this code (format {about.get('format')}, here {FORMAT}). "
-            "Finish the run with that version, or start in another --run folder."
-        )
+    about, stored = _read(newest)
     changed = differences(about["settings"], described)
     if changed and not accept_changes:
         raise CheckpointError(
@@ -130,10 +129,12 @@ def load_checkpoint(folder: Path, state: TrainingState, described: dict, *, acce
             "another --run folder, or go on with --accept-changes, which equals neither run."
         )
     expected = {name: tuple(p.shape) for name, p in state.trainable.items()}
-    saved = {name: tuple(t.shape) for name, t in stored["weights"].items()}
-    if expected != saved:
-        odd = sorted(name for name in expected.keys() | saved.keys() if expected.get(name) != saved.get(name))
-        raise CheckpointError(f"{newest} holds another model: {len(odd)} tensors differ, first {odd[0]}")
+    for file in ("weights", "average"):
+        saved = {name: tuple(t.shape) for name, t in stored[file].items()}
+        if expected != saved:
+            odd = sorted(name for name in expected.keys() | saved.keys() if expected.get(name) != saved.get(name))
+            raise CheckpointError(f"{newest} holds another model: {len(odd)} tensors differ, first {brief(odd[0])}")
+    _check_moments(newest, stored["optimizer"], expected)
     with torch.no_grad():
         for name, parameter in state.trainable.items():
             _fill(parameter, stored["weights"][name])
@@ -148,15 +149,61 @@ def load_checkpoint(folder: Path, state: TrainingState, described: dict, *, acce
     return True
 
 
+def _read(checkpoint: Path) -> tuple[dict, dict[str, dict[str, Tensor]]]:
+    """state.json, and the tensors of each file, as they were written. Raises CheckpointError."""
+    try:
+        about = parsed_table((checkpoint / "state.json").read_bytes(), "state.json")
+        if about.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{checkpoint} was written by another version of this code (format {brief(about.get('format'), 40)}, "
+                f"here {FORMAT}). Finish the run with that version, or start in another --run folder."
+            )
+        if about.keys() - {"sha256"} != {"format", "step", "sums", "settings"} or not _is_sound(about):
+            raise ValueError("state.json has other entries than a checkpoint's")
+        if "sha256" in about:
+            found = {file: file_sha256(checkpoint / f"{file}.safetensors") for file in _FILES}
+            found["state"] = _told_sha256({name: value for name, value in about.items() if name != "sha256"})
+            if about["sha256"] != found:
+                raise ValueError("its contents are not those that its sha256 were made of")
+        return about, {file: read_tensors(checkpoint / f"{file}.safetensors")[0] for file in _FILES}
+    except CheckpointError:
+        raise
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{checkpoint} is damaged ({brief(error)}). Delete it: the one before it is used then."
+        ) from error
+
+
+def _is_sound(about: dict) -> bool:
+    step, sums = about["step"], about["sums"]
+    return (
+        isinstance(step, int)
+        and step >= 0
+        and isinstance(sums, dict)
+        and all(isinstance(value, int | float) for value in sums.values())
+    )
+
+
+def _told_sha256(about: dict) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
+def _check_moments(checkpoint: Path, moments: dict[str, Tensor], shapes: dict[str, tuple[int, ...]]) -> None:
+    """Raise CheckpointError if the optimizer's memory is of other parameters."""
+    for name, value in moments.items():
+        kind, _, parameter = name.partition(".")
+        expected = () if kind == "step" else shapes.get(parameter)
+        if kind not in _MOMENTS or parameter not in shapes or tuple(value.shape) != expected:
+            raise CheckpointError(f"{checkpoint} holds another model: its optimizer remembers {brief(name)}")
+
+
 def save_result(path: Path, average: dict[str, Tensor], described: dict, *, is_main: bool) -> None:
     """The stage's averaged weights as one file, with its settings in the metadata. Complete or absent."""
     whole = {name: _whole(value, is_main) for name, value in average.items()}
     if not is_main:
         return
-    # One entry: with several their order, and so the file's bytes, would change from run to run.
-    about = json.dumps({"format": FORMAT, "settings": described}, sort_keys=True)
     try:
-        write_tensors(path, whole, {"training": about})
+        write_result(path, whole, described)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"{path} could not be written ({error}). The last checkpoint is intact; free some space and give the same "
@@ -168,13 +215,13 @@ def check_result(path: Path, described: dict) -> bool:
     """Whether a stage is finished. Raises CheckpointError when its result belongs to another run."""
     if not path.exists():
         return False
-    with safe_open(path, framework="pt") as file:
-        about = json.loads((file.metadata() or {}).get("training", "{}"))
-    if about.get("format") != FORMAT:
-        raise CheckpointError(f"{path} was written by another version of this code. Use another --run folder.")
-    stored = about["settings"]
+    try:
+        stored = settings_in(path)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
     changed = differences({name: stored.get(name) for name in described}, described)
-    for name, digest in stored.get("starts_from", {}).items():
+    starts_from = stored.get("starts_from", {})
+    for name, digest in starts_from.items() if isinstance(starts_from, dict) else ():
         source = path.parent / name
         if source.exists() and file_sha256(source) != digest:
             changed.append(f"{name} has been trained again since")
@@ -198,16 +245,15 @@ def read_part(
 
     Names that `keep` denies are not looked at.  Raises FileNotFoundError, and ValueError where names or shapes differ.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: run --stage {path.stem} first")
-    found = {name.removeprefix(prefix): v for name, v in load_file(path).items() if name.startswith(prefix)}
+    tensors = read_result(path).tensors
+    found = {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}
     found = {name: value for name, value in found.items() if keep(name)}
     here, there = ({name: tensor.shape for name, tensor in tensors.items()} for tensors in (own, found))
     odd = sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
     if odd:
         raise ValueError(
-            f"{path} does not hold the {part} of this run: {len(odd)} of {len(own)} tensors differ, first {odd[0]}. "
-            "Use the configuration it was trained with, or another --run folder."
+            f"{path} does not hold the {part} of this run: {len(odd)} of {len(own)} tensors differ, first "
+            f"{brief(odd[0])}. Use the configuration it was trained with, or another --run folder."
         )
     return found
 

@@ -122,11 +122,12 @@ def _forget(log: Path, stage: str, start: int) -> None:
     if not log.exists():
         return
     kept = []
-    for line in log.read_text().splitlines(keepends=True):
+    for line in log.read_text(errors="replace").splitlines(keepends=True):
         try:
             entry = json.loads(line)
-        except json.JSONDecodeError:  # cut in the middle of a line by a kill
+            ours = entry["stage"] == stage and entry["step"] > start
+        except (ValueError, KeyError, TypeError, RecursionError):  # cut in the middle of a line by a kill, or damaged
             continue
-        if entry["stage"] != stage or entry["step"] <= start:
+        if not ours:
             kept.append(line)
     write_file(log, "".join(kept))

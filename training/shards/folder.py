@@ -10,11 +10,12 @@ whether two do at once: the last one replaces the file by equal bytes.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+
+from mirrorppr_core.settings_file import parsed_table
 
 from .pair_maker import PairMaker, Tally
 from .spec import DatasetSpec, differences, manifest
@@ -32,7 +33,7 @@ def check_manifest(out: Path, expected: dict) -> bool:
             raise ValueError(f"{out} holds shards and no {MANIFEST}: nobody can say what they are. Use another folder")
         return False
     try:
-        stored = json.loads(path.read_text())
+        stored = parsed_table(path.read_bytes(), "its text")
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}): restore it, or begin in another folder") from error
     lines = differences(expected, stored)

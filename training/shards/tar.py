@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mirrorppr_core.file_writing import replacing, write_file
+from mirrorppr_core.settings_file import parsed_table
 
 try:
     import fcntl
@@ -29,6 +30,7 @@ except ImportError:  # Windows
     fcntl = None
 
 BLOCK = 512  # bytes; tar pads everything to it
+_DIGITS = 32  # of a sample's sha256: damage has no other chance than 2^-128
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -54,13 +56,15 @@ def shard_name(shard_id: int) -> str:
 
 
 def write_shard(folder: Path, name: str, samples: Iterable[Sample], about: dict) -> dict:
-    """Write name.tar and name.json. Returns what the json holds: `about`, count, bytes, sha256 and offsets.
+    """Write name.tar and name.json. Returns what the json holds: `about`, count, bytes, sha256, offsets and, to check
+    one sample without the others, the begin of the sha256 of each (`samples`).
 
     `about` may be filled while the samples are drawn. Raises DiskFull where the target has no room; then, and on any
     other error, no part of the shard stays behind.
     """
     archive = folder / f"{name}.tar"
     offsets: list[int] = []
+    digests: list[str] = []
     try:
         with replacing(archive) as stream:
             _lock(stream)
@@ -68,9 +72,11 @@ def write_shard(folder: Path, name: str, samples: Iterable[Sample], about: dict)
             for sample in samples:
                 block = sample_bytes(sample)
                 offsets.append(size)
+                digests.append(sample_digest(block))
                 size += _put(stream, block, digest)
             size += _put(stream, bytes(2 * BLOCK), digest)  # two empty blocks end an archive
         facts = {**about, "count": len(offsets), "bytes": size, "sha256": digest.hexdigest(), "offsets": offsets}
+        facts["samples"] = digests
         write_json(folder / f"{name}.json", facts)
     except OSError as error:
         if error.errno in _DISK_FULL:
@@ -87,11 +93,14 @@ def write_shard(folder: Path, name: str, samples: Iterable[Sample], about: dict)
 def finished(folder: Path, name: str) -> dict | None:
     """The json of a finished shard, or None: not begun, or cut off between the tar and its json."""
     try:
-        facts = json.loads((folder / f"{name}.json").read_text())
+        content = (folder / f"{name}.json").read_bytes()
         size = (folder / f"{name}.tar").stat().st_size
     except FileNotFoundError:
         return None
-    except json.JSONDecodeError as error:
+    try:
+        facts = parsed_table(content, "its text")
+        _check_facts(facts)
+    except ValueError as error:
         raise ValueError(f"{folder / name}.json is damaged ({error}): delete it to have the shard made anew") from error
     if size != facts["bytes"]:
         raise ValueError(
@@ -99,6 +108,29 @@ def finished(folder: Path, name: str) -> dict | None:
             "part. Copy it again, or delete both files to have the shard made anew"
         )
     return facts
+
+
+def _check_facts(facts: dict) -> None:
+    """Raise ValueError unless this can be the json of a shard: its samples follow one another and end in the file."""
+    count, size, offsets = facts.get("count"), facts.get("bytes"), facts.get("offsets")
+    samples = facts.get("samples")
+    if not all(type(one) is int and one >= 0 for one in (count, size)) or not isinstance(offsets, list):
+        raise ValueError("no count, bytes and offsets in it")
+    if not all(type(one) is int and one % BLOCK == 0 for one in offsets) or len(offsets) != count:
+        raise ValueError(f"{len(offsets)} offsets for {count} samples, or wrong ones")
+    if any(first >= second for first, second in zip([-1, *offsets], [*offsets, size - BLOCK], strict=True)):
+        raise ValueError("offsets that do not follow one another")
+    if not isinstance(facts.get("sha256"), str) or len(facts["sha256"]) != 64:
+        raise ValueError("no sha256 in it")
+    if samples is not None:
+        told = isinstance(samples, list) and all(isinstance(one, str) and len(one) == _DIGITS for one in samples)
+        if not told or len(samples) != count:
+            raise ValueError("other digests than samples in it")
+
+
+def sample_digest(block: bytes) -> str:
+    """The begin of the sha256 of one sample's bytes, headers and padding included."""
+    return hashlib.sha256(block).hexdigest()[:_DIGITS]
 
 
 def remove_leftovers(folder: Path, name: str = "") -> list[str]:
