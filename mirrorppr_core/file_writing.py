@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -61,6 +62,33 @@ def replacing(path: str | Path, *, new: bool = False) -> Iterator[BinaryIO]:
             temporary.unlink(missing_ok=True)
         if kept_name:
             path.unlink(missing_ok=True)
+
+
+def copy_file(source: Path, path: Path) -> None:
+    """A copy, complete or absent; the same file is left as it is."""
+    if path.exists() and source.samefile(path):
+        return
+    with open(source, "rb") as content, replacing(path) as stream:
+        shutil.copyfileobj(content, stream, 2**20)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a log, on the disk when this returns. A link in its place is not followed: OSError."""
+    with open(path, "ab", opener=_not_through_links) as stream:
+        stream.write(line.encode() + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def prove_writable(folder: Path) -> None:
+    """Raise OSError unless a file can be made in the folder; none is left."""
+    probe = folder / f".{secrets.token_hex(8)}.part"
+    open(probe, "xb").close()
+    probe.unlink()
+
+
+def _not_through_links(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _keep_name(path: Path) -> None:

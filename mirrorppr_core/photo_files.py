@@ -7,7 +7,6 @@ exactly the same size with that profile, through a temporary file, so that a cra
 from __future__ import annotations
 
 import io
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from .file_writing import replacing
+from .file_writing import prove_writable, replacing
 from .picture_guard import PictureError, open_picture
 from .wording import file_name
 
@@ -57,9 +56,7 @@ def prepare_folder(folder: Path) -> None:
     """Make the folder and prove that it can be written to. Raises OSError that names it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".mirrorppr-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        prove_writable(folder)
     except OSError as error:
         raise OSError(f"cannot write to {folder} ({error.strerror}): choose another folder") from error
 

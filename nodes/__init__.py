@@ -16,6 +16,7 @@
     qwen/         the nodes of the paper's own system
     sets.py       where matched sets lie, and the models kept of them
     sockets.py    our types, and IMAGE / MASK to core's tensors and back
+    checking.py   what comes over inputs is what the schema says; every node is looked at through it
     picture.py    motion drawn for people
     page_files.py where the host finds page/: blueprints of the page, names in other languages
     web/docs/     the help page of every node
@@ -36,6 +37,7 @@ from .arithmetic import (
     ReverseOperation,
     ScaleOperation,
 )
+from .checking import checked
 from .compare import Compare
 from .explain import ExplainOperation, OperationFromSliders
 from .faces import FindFaces
@@ -100,7 +102,7 @@ NODES: list[type[io.ComfyNode]] = [
 
 class MirrorPPRExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return NODES
+        return [checked(node) for node in NODES]
 
 
 async def comfy_entrypoint() -> MirrorPPRExtension:

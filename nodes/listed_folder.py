@@ -68,7 +68,7 @@ class ListedFolder:
                 f"there is no {self.thing} file yet: save one with {self.saver}, or put one into {self.where}, and "
                 "refresh"
             )
-        return f"there is no {self.thing} file {name[:80]!r}: put it into {self.where} and refresh the node list"
+        return f"there is no {self.thing} file {str(name)[:80]!r}: put it into {self.where} and refresh the node list"
 
     def state_of(self, name: str) -> tuple[str, int, int]:
         """Differs when the file was changed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path, PurePath
 
@@ -20,6 +20,7 @@ from ..mirrorppr_core.mini.files import (
     load_sight,
 )
 from ..mirrorppr_core.mini.sight import Sight
+from ..mirrorppr_core.wording import brief
 
 BUNDLED = "mini-face (bundled)"
 FOLDER = "mirrorppr"  # models/mirrorppr; also the key in extra_model_paths.yaml
@@ -53,25 +54,29 @@ def shown(folders: Iterable[PurePath]) -> list[str]:
     return sorted(FOLDER_ITSELF if folder == PurePath() else folder.as_posix() for folder in folders)
 
 
-def located(shown_name: str) -> Path:
-    """Where a folder that a list offers lies, whichever of the host's model folders holds it."""
+def located(shown_name: str, is_set: Callable[[Path], bool]) -> Path:
+    """Where a folder that a list offers lies, in whichever of the host's model folders has a set under that name.
+
+    is_set: whether a folder holds what was listed; one of the same name may hold something else.
+    """
     inner = "." if shown_name == FOLDER_ITSELF else shown_name
-    bases = [Path(base) for base in folder_paths.get_folder_paths(FOLDER)]
-    return next(base / inner for base in bases if (base / inner).is_dir())
+    places = [Path(base) / inner for base in folder_paths.get_folder_paths(FOLDER)]
+    return next((place for place in places if is_set(place)), places[0])
 
 
-def set_folder(name: str) -> Path:
-    """Where a set lies. A name that is not listed is refused, whatever it points at."""
+def set_folder(name: str, part: str) -> Path:
+    """Where the set with this part lies. A name that is not listed is refused, whatever it points at."""
     if name == BUNDLED:
         return bundled_set()
     if name not in set_names(*CHOSEN):
         raise ValueError(_no_such_set(name))
-    return located(name)
+    return located(name, lambda folder: (folder / f"{part}.safetensors").is_file())
 
 
 def files_of(name: str, parts: tuple[str, ...]) -> Files:
     """State of a set's files on disk. A missing one has size -1; loading it says what is missing."""
-    paths = [set_folder(name) / f"{part}.safetensors" for part in parts]
+    folder = set_folder(name, parts[0])
+    paths = [folder / f"{part}.safetensors" for part in parts]
     states = [path.stat() if path.is_file() else None for path in paths]
     return tuple(
         (str(path), state.st_mtime_ns, state.st_size) if state else (str(path), 0, -1)
@@ -116,8 +121,8 @@ def _dit(files: Files, lora_strength: float) -> FieldEditor:
 
 def listed(name: str | None, *parts: str) -> bool | str:
     """For validate_inputs, because host 0.3.75 does not check V3 combos itself. None: another node will say."""
-    return name is None or name in set_names(*parts) or _no_such_set(name)
+    return name is None or (isinstance(name, str) and name in set_names(*parts)) or _no_such_set(name)
 
 
 def _no_such_set(name: str) -> str:
-    return f"there is no set {name!r}: put its folder into models/mirrorppr and refresh the node list"
+    return f"there is no set {brief(repr(name), 80)}: put its folder into models/mirrorppr and refresh the node list"

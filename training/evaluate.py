@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mirrorppr_core.file_writing import write_file
+from mirrorppr_core.file_writing import replacing, write_file
 from mirrorppr_core.mini.editor import RetouchConfig
 from mirrorppr_core.mini.pipeline import MirrorPPR
 from mirrorppr_core.photo_files import prepare_folder
@@ -79,7 +79,8 @@ def _work(options: argparse.Namespace) -> int:
         prepare_folder(options.worst)
         for result in evaluation.tools:
             worst = worst_cases(cases, result, options.num_worst)
-            draw_sheet(worst, result).save(options.worst / f"{result.name}.png")
+            with replacing(options.worst / f"{result.name}.png") as stream:
+                draw_sheet(worst, result).save(stream, format="PNG")
     num_missing = sum(len(result.missing) for result in results)
     if num_missing:
         print(f"{num_missing} outputs are missing", file=sys.stderr)

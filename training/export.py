@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from tempfile import TemporaryDirectory
 from torch import Tensor
 
 from mirrorppr_core.bodies.pose import load_pose_net
+from mirrorppr_core.file_writing import copy_file
 from mirrorppr_core.mini.files import (
     bundled_set,
     file_sha256,
@@ -81,8 +81,8 @@ def _export(run: Path, locator: Path, out: Path, config: ModelConfig, body: Path
         seen_by = (file_sha256(locator), file_sha256(body) if body else "")
         save_part(out / f"{name}.safetensors", name, state, config, set_id, *seen_by)
     for file, name in ((locator, "locator"), (body, "body")):
-        if file and file.resolve() != (out / f"{name}.safetensors").resolve():
-            shutil.copyfile(file, out / f"{name}.safetensors")
+        if file:
+            copy_file(file, out / f"{name}.safetensors")
     write_list(out, set_id)
     sight = load_sight(out)
     load_extractor(out / "rformer.safetensors", sight)

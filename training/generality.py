@@ -13,6 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mirrorppr_core.file_writing import write_file
+
 from .evaluation.benchmark_cases import load_people
 from .evaluation.generality import (
     COPY,
@@ -61,7 +63,7 @@ def _work(options: argparse.Namespace) -> None:
     report = generality_report(results)
     print(report)
     if options.out:
-        options.out.write_text(report + "\n", encoding="utf-8")
+        write_file(options.out, report + "\n")
 
 
 if __name__ == "__main__":

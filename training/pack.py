@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from mirrorppr_core.file_writing import replacing, write_file
 from mirrorppr_core.images import as_float
 
 from .data.labelled import LANDMARKS, LabelledPortrait, labelled_portraits
@@ -48,16 +50,24 @@ def pack(portraits: Path, out: Path, *, split: str = "train", side: int = 288, q
         factor = min(1.0, (2 * side if portrait.is_body else side) / max(picture.size))
         size = tuple(round(length * factor) for length in picture.size)
         (out / portrait.file).parent.mkdir(parents=True, exist_ok=True)
-        picture.resize(size, Image.Resampling.LANCZOS).save(out / portrait.file, quality=quality)
+        with replacing(out / portrait.file) as stream:
+            picture.resize(size, Image.Resampling.LANCZOS).save(stream, format=_format(portrait.file), quality=quality)
         # Both sides are rounded: each axis has its own factor.
         small[portrait.file] = _scaled(portrait, torch.tensor(size) / torch.tensor(picture.size))
     rows = [row for row in portrait_rows(portraits) if row["file"] in small]
-    with open(out / TABLE, "w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    np.savez(out / LANDMARKS, **landmark_arrays(small))
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_file(out / TABLE, table.getvalue())
+    with replacing(out / LANDMARKS) as stream:
+        np.savez(stream, **landmark_arrays(small))
     return len(rows)
+
+
+def _format(file: str) -> str:
+    """Pillow's name for a picture file's ending."""
+    return Image.registered_extensions()[Path(file).suffix.lower()]
 
 
 def _upright(portrait: LabelledPortrait) -> Image.Image:

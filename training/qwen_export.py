@@ -18,7 +18,6 @@ import argparse
 import hashlib
 import json
 import re
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mirrorppr_core.file_writing import copy_file
 from mirrorppr_core.qwen.config import QwenConfig
 from mirrorppr_core.qwen.files import CONFIG_KEY, SLOTS, QwenSet, expected_tensors, require
 from mirrorppr_core.qwen.fingerprints import KNOWN, fingerprint
@@ -89,8 +89,7 @@ def export(
         write_tensors(path, state, metadata)
     copy = folder / SLOTS["mae"]
     copy.parent.mkdir(parents=True, exist_ok=True)
-    if not copy.exists() or not copy.samefile(mae):
-        shutil.copyfile(mae, copy)
+    copy_file(mae, copy)
     return Exported(folder=folder, set_id=set_id, num_lora_layers=_read_back(folder, len(parts["lora"]) // 2))
 
 

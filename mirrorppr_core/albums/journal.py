@@ -11,11 +11,10 @@ was cut is done again.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from ..file_writing import write_file
+from ..file_writing import append_line, write_file
 
 _VERSION = 1
 
@@ -47,10 +46,7 @@ class Journal:
 
     def add(self, row: dict[str, Any]) -> None:
         """row: JSON values; `output` names it. On the disk when this returns."""
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self.path, json.dumps(row))
         self.rows[row["output"]] = row
 
     def is_done(self, name: str, source: Path, out: Path) -> bool:
@@ -72,7 +68,7 @@ def _whole_lines(path: Path) -> list[dict[str, Any]]:
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             value = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(value, dict):
             lines.append(value)
@@ -83,5 +79,4 @@ def _cut_to_whole_lines(path: Path) -> None:
     """A line that was cut must not swallow the next one."""
     text = path.read_bytes()
     if text and not text.endswith(b"\n"):
-        with open(path, "r+b") as file:
-            file.truncate(text.rfind(b"\n") + 1)
+        write_file(path, text[: text.rfind(b"\n") + 1])

@@ -9,7 +9,6 @@ means that the joint was not found.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,8 @@ import torch
 from torch import Tensor
 
 from ..faces.locator import Face
+from ..settings_file import parsed
+from ..wording import brief
 from .pose import Pose
 from .pose_network import JOINTS
 
@@ -49,9 +50,10 @@ def poses_of(data: Any, size: tuple[int, int], name: str = "the pose") -> tuple[
     frame = _frame(data, name)
     height, width = size
     canvas = frame.get("canvas_width"), frame.get("canvas_height")
-    if not all(isinstance(v, int | float) and math.isfinite(v) and v > 0 for v in canvas):
+    if not all(isinstance(v, int | float) and 0 < v < 1e9 for v in canvas):
+        wide, high = (brief(repr(v), 40) for v in canvas)
         raise ValueError(
-            f"{name} has canvas_width={canvas[0]} and canvas_height={canvas[1]}: need the size of the picture that "
+            f"{name} has canvas_width={wide} and canvas_height={high}: need the size of the picture that "
             "the pose was found in"
         )
     if abs(math.log((canvas[0] / canvas[1]) / (width / height))) > _ASPECT:
@@ -73,8 +75,8 @@ def read_poses(path: Path, size: tuple[int, int]) -> tuple[Pose, ...]:
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}. Check the path of the pose.")
     try:
-        data = json.loads(path.read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        data = parsed(path.read_bytes(), "its text")
+    except ValueError as error:
         raise ValueError(f"{path.name} is no JSON ({error}): write the pose as OpenPose JSON") from error
     return poses_of(data, size, path.name)
 
@@ -118,10 +120,12 @@ def _person(person: Any, canvas: Sequence[float], size: tuple[int, int], name: s
             f"need x, y and confidence of {', '.join(map(str, sorted(LAYOUTS)))} points"
         )
     points, told = torch.zeros(len(JOINTS), 2), torch.zeros(len(JOINTS))
+    if any(isinstance(one, bool) or not isinstance(one, int | float) for one in flat):
+        raise ValueError(f"{name} has keypoints that are no numbers: find the pose again")
     if flat:
         try:
             rows = torch.tensor(flat, dtype=torch.float32).view(-1, 3)
-        except (TypeError, ValueError, RuntimeError) as error:
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise ValueError(f"{name} has keypoints that are no numbers: {error}") from error
         fill_in(rows, LAYOUTS[len(rows)], canvas, size, points, told)
     return Pose(points=points, told=told, source="given")

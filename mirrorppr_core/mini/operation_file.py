@@ -183,6 +183,8 @@ def _refusing(path: Path) -> Iterator[None]:
 
 def check_name(name: str, of: str = "an operation") -> None:
     """Raise ValueError unless a file may be called so: a name and not a path.  of: what it is the name of."""
+    if not isinstance(name, str):
+        raise ValueError(f"the name of {of} is {str(name)[:40]}: need a text of letters, digits and spaces")
     bad = sorted({one for one in name if one in '/\\:*?"<>|' or ord(one) < 32})
     if bad or name.startswith(".") or name != name.strip() or not name or len(name) > _MAX_NAME:
         why = f"with {' '.join(bad)} in it" if bad else "of this kind"

@@ -36,14 +36,14 @@ def set_folder(name: str) -> Path:
     """Where a listed set lies."""
     if complaint := refusal(name):
         raise ValueError(complaint)
-    return located(name)
+    return located(name, lambda folder: any((folder / part).is_dir() for part in _RFORMERS))
 
 
 def refusal(name: str) -> str | None:
     """Why a name cannot be loaded. Names that are not listed are refused, whatever they point at."""
-    if name != NO_SET and name in set_names():
+    if isinstance(name, str) and name != NO_SET and name in set_names():
         return None
-    what = "models/mirrorppr holds no MirrorPPR-Face files" if name == NO_SET else f"there is no Qwen set {name!r}"
+    what = "models/mirrorppr holds no MirrorPPR-Face files" if name == NO_SET else f"there is no Qwen set {name!r:.80}"
     return (
         f"{what}. Expected: models/mirrorppr/mirrorppr_face/ with {', '.join(SLOTS.values())}. To download them, run "
         "`python -m mirrorppr_core fetch --out PATH-TO-ComfyUI/models/mirrorppr` in a clone of this pack: it shows "

@@ -32,6 +32,7 @@ from mirrorppr_core.wording import brief
 from .stored import FORMAT, read_result, settings_in, write_result
 
 _FILES = ("weights", "average", "optimizer")
+_SHOWN = 3  # differences of settings that a message names
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
@@ -125,7 +126,7 @@ def load_checkpoint(folder: Path, state: TrainingState, described: dict, *, acce
     changed = differences(about["settings"], described)
     if changed and not accept_changes:
         raise CheckpointError(
-            f"{newest} was made with other settings:\n  " + "\n  ".join(changed) + "\nUse those again, start in "
+            f"{newest} was made with other settings:\n  " + _listed(changed) + "\nUse those again, start in "
             "another --run folder, or go on with --accept-changes, which equals neither run."
         )
     expected = {name: tuple(p.shape) for name, p in state.trainable.items()}
@@ -227,7 +228,7 @@ def check_result(path: Path, described: dict) -> bool:
             changed.append(f"{name} has been trained again since")
     if changed:
         raise CheckpointError(
-            f"{path} is finished, with other settings:\n  " + "\n  ".join(changed) + "\nUse those, delete the file to "
+            f"{path} is finished, with other settings:\n  " + _listed(changed) + "\nUse those, delete the file to "
             "train the stage again, or start in another --run folder."
         )
     return True
@@ -268,6 +269,12 @@ def differences(stored: object, here: object, name: str = "") -> list[str]:
             for line in differences(stored.get(key), here.get(key), f"{name}.{key}" if name else key)
         ]
     return [] if stored == here else [f"{name}: {stored!r} there, {here!r} here"]
+
+
+def _listed(lines: list[str]) -> str:
+    """The first of them, each on a line of its own."""
+    more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    return "\n  ".join([*(brief(line, 80) for line in lines[:_SHOWN]), *more])
 
 
 def _whole(value: Tensor, is_main: bool) -> Tensor:

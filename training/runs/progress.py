@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mirrorppr_core.file_writing import write_file
+from mirrorppr_core.file_writing import append_line, replacing, write_file
 
 
 class Progress:
@@ -79,7 +79,8 @@ class Progress:
             return
         path = self.run / "sheets" / f"{self.stage}-{step:08d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path, compress_level=1)  # the default takes longer than a training step
+        with replacing(path) as stream:
+            picture.save(stream, format="PNG", compress_level=1)  # the default takes longer than a training step
         if self._curves:
             self._curves.add_image("held-out", np.asarray(picture), step, dataformats="HWC")
         if self._wandb:
@@ -96,8 +97,7 @@ class Progress:
     def _write(self, step: int, kind: str, numbers: dict[str, float]) -> None:
         if not self.main:
             return
-        with open(self.run / "log.jsonl", "a") as handle:
-            handle.write(json.dumps({"stage": self.stage, "step": step, kind: numbers}) + "\n")
+        append_line(self.run / "log.jsonl", json.dumps({"stage": self.stage, "step": step, kind: numbers}))
         if self._curves:
             for name, value in numbers.items():
                 self._curves.add_scalar(f"{kind}/{name}", value, step)

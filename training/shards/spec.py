@@ -119,4 +119,4 @@ def _counts(known: list[dict[str, str]], name: str) -> dict[str, int]:
 
 def _short(value: object) -> str:
     text = json.dumps(value)
-    return text if len(text) <= 200 else f"{text[:197]}..."
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,9 +1,11 @@
 """A pack for tests only: nodes that bring the host into states that stock nodes do not."""
 
+import dataclasses
 import json
 import time
 
 import comfy.model_management
+import folder_paths
 import torch
 from comfy_api.latest import ComfyExtension, io
 
@@ -60,9 +62,66 @@ class PoseOf(io.ComfyNode):
         return io.NodeOutput([json.loads(text)])
 
 
+class Odd(io.ComfyNode):
+    """Something that no node should send, into whatever input."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="MirrorPPRProbe_Odd", inputs=[io.String.Input("what")], outputs=[io.AnyType.Output("odd")]
+        )
+
+    @classmethod
+    def execute(cls, what) -> io.NodeOutput:
+        values = {
+            "no picture": torch.zeros(0, 300, 300, 3),
+            "grey picture": torch.zeros(1, 300, 300, 1),
+            "flat picture": torch.zeros(300, 300, 3),
+            "mask of four axes": torch.zeros(1, 1, 300, 300),
+            "mask with NaN": torch.full((1, 300, 300), torch.nan),
+            "huge number": 1e30,
+            "NaN": float("nan"),
+            "number": 3,
+            "text": "three",
+            "nothing": None,
+        }
+        return io.NodeOutput(values[what])
+
+
+class FieldWithNaN(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        socket = io.Custom("MIRRORPPR_FIELD")
+        return io.Schema(
+            node_id="MirrorPPRProbe_FieldWithNaN", inputs=[socket.Input("field")], outputs=[socket.Output()]
+        )
+
+    @classmethod
+    def execute(cls, field) -> io.NodeOutput:
+        return io.NodeOutput(
+            tuple(dataclasses.replace(one, displacement=one.displacement * float("nan")) for one in field)
+        )
+
+
+class AddModelFolder(io.ComfyNode):
+    """What extra_model_paths.yaml does when the host starts."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="MirrorPPRProbe_AddModelFolder", inputs=[io.String.Input("folder")], outputs=[io.String.Output()]
+        )
+
+    @classmethod
+    def execute(cls, folder) -> io.NodeOutput:
+        folder_paths.add_model_folder_path("mirrorppr", folder)
+        folder_paths.filename_list_cache.pop("mirrorppr", None)
+        return io.NodeOutput(folder)
+
+
 class Probe(ComfyExtension):
     async def get_node_list(self):
-        return [ImageWithNaN, WaitForInterruption, PoseOf]
+        return [ImageWithNaN, WaitForInterruption, PoseOf, Odd, FieldWithNaN, AddModelFolder]
 
 
 async def comfy_entrypoint() -> Probe:
