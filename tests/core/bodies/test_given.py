@@ -38,21 +38,6 @@ WANTED = torch.tensor([(20.0 * k + 9.5, 30.0 * k + 9.5) for k in range(17)])
 
 
 @pytest.mark.parametrize("layout", [17, 18, 25])
-@pytest.mark.parametrize("text", ["[" * 20_000, '{"a":' * 20_000, "1" * 5000, "\xff"])
-def test_a_file_that_is_nested_too_deep_or_no_text_is_one_short_sentence(tmp_path, text):
-    (tmp_path / "pose.json").write_text(text, encoding="latin-1")
-    with pytest.raises(ValueError, match="pose.json") as told:
-        read_poses(tmp_path / "pose.json", (512, 512))
-    assert len(str(told.value)) < 500
-
-
-@pytest.mark.parametrize("flat", [[[]] * 54, [None] * 54, [True] * 54, ["a"] * 54, [10**400] * 54])
-def test_keypoints_that_are_no_numbers_are_refused(flat):
-    people = [{"pose_keypoints_2d": flat}]
-    with pytest.raises(ValueError, match="keypoints that are no numbers"):
-        poses_of({"canvas_width": 512, "canvas_height": 512, "people": people}, (512, 512))
-
-
 def test_every_layout_gives_the_same_joints(layout):
     (pose,) = poses_of(frame(person(layout)), SIZE)
     assert_close(pose.points, WANTED)
@@ -119,3 +104,18 @@ def test_a_source_of_joints_is_one_of_three():
 def test_mediapipe_that_is_not_installed_is_named_with_the_fix():
     with pytest.raises(ValueError, match="needs MediaPipe installed .* or use pose=mini"):
         mediapipe_pose(torch.zeros(1, 3, 64, 64))
+
+
+@pytest.mark.parametrize("text", ["[" * 20_000, '{"a":' * 20_000, "1" * 5000, "\xff"])
+def test_a_file_that_is_nested_too_deep_or_no_text_is_one_short_sentence(tmp_path, text):
+    (tmp_path / "pose.json").write_text(text, encoding="latin-1")
+    with pytest.raises(ValueError, match="pose.json") as told:
+        read_poses(tmp_path / "pose.json", (512, 512))
+    assert len(str(told.value)) < 500
+
+
+@pytest.mark.parametrize("flat", [[[]] * 54, [None] * 54, [True] * 54, ["a"] * 54, [10**400] * 54])
+def test_keypoints_that_are_no_numbers_are_refused(flat):
+    people = [{"pose_keypoints_2d": flat}]
+    with pytest.raises(ValueError, match="keypoints that are no numbers"):
+        poses_of({"canvas_width": 512, "canvas_height": 512, "people": people}, (512, 512))
