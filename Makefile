@@ -3,7 +3,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: demo serve test lint setup clean
+.PHONY: demo serve test fuzz load lint setup clean
 
 # Retouch Grace Hopper after an exemplar made on Eileen Collins, in the real ComfyUI; writes demo/.
 demo: setup
@@ -17,6 +17,14 @@ serve: setup
 # One thread: the models in the tests are tiny, and threads that wait for each other cost more than they bring.
 test: setup
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -q $(ARGS)
+
+# Ten thousand damaged files. A part: make fuzz ARGS="--subject weights --count 500"
+fuzz: setup
+	@OMP_NUM_THREADS=1 $(RUN) tests/fuzz/fuzz.py $(ARGS)
+
+# Two hundred prompts from eight clients in the real ComfyUI.
+load: setup
+	@OMP_NUM_THREADS=1 $(RUN) tests/load/load.py $(ARGS)
 
 lint: setup
 	@$(RUN) -m ruff check .

@@ -150,6 +150,11 @@ class ComfyHost:
             self._temporary.cleanup()
 
     @property
+    def pid(self) -> int:
+        """Of the host's process, which leads a group of its own."""
+        return self._process.pid
+
+    @property
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import os
+import resource
+import threading
 import time
 
 import comfy.model_management
@@ -119,9 +122,37 @@ class AddModelFolder(io.ComfyNode):
         return io.NodeOutput(folder)
 
 
+class TakeDescriptors(io.ComfyNode):
+    """Leaves the process without file descriptors for so long. Answers with an empty text."""
+
+    @classmethod
+    def define_schema(cls):
+        return io.Schema(
+            node_id="MirrorPPRProbe_TakeDescriptors",
+            inputs=[io.Float.Input("seconds", default=2.0, min=0.0, max=10.0)],
+            outputs=[io.String.Output()],
+        )
+
+    @classmethod
+    def execute(cls, seconds) -> io.NodeOutput:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        used = max(int(name) for name in os.listdir("/proc/self/fd"))
+        taken = [os.dup(0) for _ in range(used)]  # no hole is left below the limit
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(taken) + 1, hard))
+
+        def give_back():
+            time.sleep(seconds)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for one in taken:
+                os.close(one)
+
+        threading.Thread(target=give_back, daemon=True).start()
+        return io.NodeOutput("")
+
+
 class Probe(ComfyExtension):
     async def get_node_list(self):
-        return [ImageWithNaN, WaitForInterruption, PoseOf, Odd, FieldWithNaN, AddModelFolder]
+        return [ImageWithNaN, WaitForInterruption, PoseOf, Odd, FieldWithNaN, AddModelFolder, TakeDescriptors]
 
 
 async def comfy_entrypoint() -> Probe:
