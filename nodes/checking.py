@@ -1,6 +1,6 @@
 """What comes over a node's inputs is what its schema says, or one sentence names the input and the remedy.
 
-The host checks widgets, and neither what other nodes send into them nor constants that a workflow puts on a socket. So
+The host checks widgets, and neither what other nodes send into them nor constants in the place of a connection. So
 every node of ours is looked at once more, right before it works: kinds, ranges, shapes, and numbers that are none.
 """
 
@@ -20,7 +20,7 @@ from ..mirrorppr_core.mini.extractor import OperationExtractor
 from ..mirrorppr_core.mini.files import LoadedConnector
 from ..mirrorppr_core.wording import brief
 
-# Our sockets: what must come, and whose output it is.
+# Our connections: what must come, and whose output it is.
 _SOCKETS = {
     "MIRRORPPR_EXTRACTOR": ((OperationExtractor,), "the extractor of Load MirrorPPR"),
     "MIRRORPPR_CONNECTOR": ((LoadedConnector,), "the connector of Load MirrorPPR"),
