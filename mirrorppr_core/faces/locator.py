@@ -28,6 +28,7 @@ from ..geometry.similarity import Similarity, fit_similarity
 from ..settings_file import parsed, settings_of
 from ..weights_file import filled, halved, read_network, write_tensors
 from ..windows import block_mean
+from ..wording import brief
 from .landmarks import FACE_POINTS, MIRROR_130, NUM_MESH, eye_distance
 from .networks import NUM_POINTS, Finder, LandmarkNet, finder_boxes
 
@@ -116,7 +117,7 @@ class Locator(nn.Module):
         try:
             config = settings_of(LocatorConfig, parsed(metadata.get("config", ""), "its configuration"))
         except ValueError as error:
-            raise ValueError(f"{name}: {error} Copy or download it again, for this release of the code.") from error
+            raise ValueError(f"{name}: {brief(error, 300)} Copy or download it again, for this release.") from error
         return filled(lambda: Locator(config), weights, path)
 
     def save(self, path: str | Path, **notes: str) -> None:

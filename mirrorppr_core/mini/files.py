@@ -113,7 +113,9 @@ def load_part(path: Path, part: str) -> Part:
     try:
         config = ModelConfig.from_json(metadata["config"])
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path.name}: {error} Copy or download it again, for this release of the code.") from error
+        raise ValueError(
+            f"{path.name}: {brief(error, 300)} Copy or download it again, for this release of the code."
+        ) from error
     return Part(state, config, metadata[_SET_KEY], metadata["locator_sha256"], metadata.get("body_sha256", ""))
 
 

@@ -94,7 +94,7 @@ def identify(path: Path) -> WeightsFile:
         try:
             config = QwenConfig.from_json(metadata[CONFIG_KEY])
         except ValueError as error:
-            raise ValueError(f"{file_name(path.name)}: {error} Copy or download it again.") from error
+            raise ValueError(f"{file_name(path.name)}: {brief(error, 300)} Copy or download it again.") from error
         kind = next((k for k in ("mae", "rformer", "connector") if tensors == expected_tensors(k, config)), None)
     else:
         kind = KNOWN.get(md5)

@@ -156,6 +156,7 @@ def changed_config(**parts):
         changed_config(dit=None), changed_config(name=["n"]), changed_config(view={"size": 2**20}),
         changed_config(view={"side": 1e300}), changed_config(view={"smoothing": float("nan")}),
         changed_config(mae={"image_size": 10**7, "patch": 16}), changed_config(lora={"targets": "all"}),
+        changed_config(dit={"operations": ["eye_rmsize"]}), changed_config(dit={"operations": ["\ud800"]}),
     ],
 )  # fmt: skip
 def test_a_damaged_configuration_is_one_short_sentence_and_asks_for_no_memory(bare, config):
