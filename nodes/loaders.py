@@ -90,6 +90,7 @@ class LoadExtractor(io.ComfyNode):
             node_id="MirrorPPR_LoadExtractor",
             display_name="Load Extractor (MirrorPPR)",
             category=CATEGORY,
+            **found_by("model", "mae", "r-former"),
             description="Loads what reads a before/after pair: face locator, MAE encoder and R-Former.",
             inputs=[_set_input("rformer")],
             outputs=[_extractor_output()],
@@ -115,6 +116,7 @@ class LoadConnector(io.ComfyNode):
             node_id="MirrorPPR_LoadConnector",
             display_name="Load Connector (MirrorPPR)",
             category=CATEGORY,
+            **found_by("model", "adapter"),
             description="Loads what translates an operation for the DiT. Take it from the extractor's own set.",
             inputs=[_set_input("connector")],
             outputs=[_connector_output()],
@@ -140,6 +142,7 @@ class LoadDiT(io.ComfyNode):
             node_id="MirrorPPR_LoadDiT",
             display_name="Load DiT (MirrorPPR)",
             category=CATEGORY,
+            **found_by("model", "lora", "checkpoint"),
             description="Loads what applies an operation to a photo: the field DiT with its LoRA.",
             inputs=[
                 _set_input("dit"),

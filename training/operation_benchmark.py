@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from mirrorppr_core.geometry.arithmetic import mixture
+from mirrorppr_core.mini.arithmetic import averaged as average_of
 from mirrorppr_core.mini.explain import explain
 from mirrorppr_core.mini.pipeline import MirrorPPR
 from mirrorppr_core.operations.atoms import atoms_of
@@ -59,10 +60,11 @@ def explained(model: MirrorPPR, case: Case, portraits: Path) -> dict[str, Any]:
 def averaged(
     model: MirrorPPR, case: Case, people: list[Person], portraits: Path, num_pairs: int
 ) -> dict[str, Any] | None:
-    """relEPE of one pair and of the mean field of several. None where too few of the pairs can be read."""
+    """relEPE of one pair, of the mean field of several, and of Average Operations of them. None where too few of the
+    pairs can be read."""
     query = read_picture(portraits / case.query.file)
     truth = apply_llw(query, case.query.mesh, case.steps).displacement
-    region, fields = edited_region(truth), []
+    region, fields, operations = edited_region(truth), [], []
     start = people.index(case.exemplar)
     for person in [*people[start:], *people[:start]]:
         if person.identity == case.query.identity or len(fields) == num_pairs:
@@ -73,12 +75,16 @@ def averaged(
         result, _, _ = try_retouch(model, query, operation, MINI)
         if result is not None:
             fields.append(result.field)
+            operations.append(operation)
     if len(fields) < num_pairs:
         return None
     single = [float(relative_epe(field.dense(), truth, region)) for field in fields]
-    mean = mixture(fields, [1 / num_pairs] * num_pairs)
-    together = float(relative_epe(mean.dense(), truth, region))
-    return {"made": dict(case.steps), "single": sum(single) / num_pairs, "together": together}
+    as_motion = mixture(fields, [1 / num_pairs] * num_pairs)
+    together, _, _ = try_retouch(model, query, average_of(operations), MINI)
+    if together is None:
+        return None
+    errors = [float(relative_epe(field.dense(), truth, region)) for field in (as_motion, together.field)]
+    return {"made": dict(case.steps), "single": sum(single) / num_pairs, "motions": errors[0], "together": errors[1]}
 
 
 def from_sliders(model: MirrorPPR, case: Case, portraits: Path) -> dict[str, Any] | None:
@@ -113,10 +119,11 @@ def _explain_report(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _average_report(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    single, together = (sum(row[key] for row in rows) / len(rows) for key in ("single", "together"))
+    single, motions, together = (sum(row[key] for row in rows) / len(rows) for key in ("single", "motions", "together"))
     return {
         "cases": len(rows),
         "relEPE of one pair": round(single, 4),
+        "relEPE of the mean of their motions": round(motions, 4),
         "relEPE of all pairs": round(together, 4),
         "lower by": round(1 - together / single, 4),
     }

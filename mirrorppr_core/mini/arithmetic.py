@@ -31,6 +31,7 @@ from ..geometry.displacement import pixel_grid
 from ..geometry.field import Field
 from ..operations.sliders import Sliders
 from .operation import Operation
+from .several import mean_of
 
 MOST = 2.0  # times the exemplar, all factors together
 _GUESSES = 12
@@ -127,8 +128,17 @@ def combined(steps: Sequence[AnyOperation]) -> Combined:
     return Combined(steps=tuple(flat))
 
 
-def averaged(several: Sequence[AnyOperation]) -> Blended:
-    """Several exemplars of one look as one operation: what they share stays, what one of them errs by fades."""
+def averaged(several: Sequence[AnyOperation]) -> AnyOperation:
+    """Several exemplars of one look as one operation: what they share stays, what one of them errs by fades.
+
+    What was extracted by one set is averaged before the network sees it (several.py): it tells better what a retouch is
+    from the mean of five noisy readings than from each. Anything else, sliders or operations made of others, is
+    averaged as motion.
+    """
+    extracted = [one for one in several if isinstance(one, Operation)]
+    if len(extracted) == len(several) and len({one.set_id for one in extracted}) == 1:
+        notes = dict.fromkeys(note for one in extracted for note in one.notes)
+        return replace(mean_of(extracted, torch.ones(len(extracted))), notes=tuple(notes))
     return Blended(of=tuple(several), weights=(1.0,) * len(several))
 
 

@@ -36,6 +36,7 @@ from .bank_fit import one_way_of
 from .close_up import CloseUp, close_up
 from .codec import FieldCodec, motion_scale
 from .findings import Found, check_aligned, moved_beside, notes_on
+from .not_transferred import not_transferred
 from .operation import Operation
 from .several import check_number, refined, repeats, together
 from .sight import Sight
@@ -169,7 +170,9 @@ class OperationExtractor:
             shape=view.shape,
             atoms=bank_motions(atoms_of(self.config.dit.operations), photo_face, view, canonical),
             set_id=self.set_id,
-            notes=laid.notes + notes_on(found, laid, person.box),
+            notes=laid.notes
+            + notes_on(found, laid, person.box)
+            + not_transferred(before, after, overview, overall, person.box),
             body=beside.body,
             thumbnails=_thumbnails(small),
         )

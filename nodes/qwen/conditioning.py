@@ -19,7 +19,7 @@ from ...mirrorppr_core.qwen.conditioning import append_operation, append_to_mask
 from ...mirrorppr_core.qwen.extractor import QwenConnector, QwenOperation
 from ...mirrorppr_core.qwen.files import QwenSet, choose_dtype
 from ...mirrorppr_core.qwen.sizes import working_size
-from ..sockets import naming, photos, to_image
+from ..sockets import found_by, naming, photos, to_image
 from .sockets import CATEGORY, QuerySize, QwenOperationSocket, QwenSetSocket, QwenSizeSocket, at_work
 from .vision import seeing, words_for
 
@@ -35,6 +35,7 @@ class QwenConditioning(io.ComfyNode):
             node_id="MirrorPPR_QwenConditioning",
             display_name="Retouch Conditioning (MirrorPPR, Qwen)",
             category=CATEGORY,
+            **found_by("encode", "prompt", "qwen image edit"),
             description="Tells Qwen-Image-Edit which photo to retouch and how. Takes photos of any size. No prompt: "
             "the operation is the instruction.",
             inputs=[
@@ -100,6 +101,7 @@ class QwenRestore(io.ComfyNode):
             node_id="MirrorPPR_QwenRestore",
             display_name="Restore Size (MirrorPPR, Qwen)",
             category=CATEGORY,
+            **found_by("resize", "original size"),
             description="Gives decoded pictures the query's exact size and alpha back. For the query's own pixels, "
             "follow with Reproject.",
             inputs=[

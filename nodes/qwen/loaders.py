@@ -19,6 +19,7 @@ from ...mirrorppr_core.qwen.files import SLOTS, QwenSet
 from ...mirrorppr_core.qwen.lora_files import LoRAFactors, comfy_state, read_lora
 from ...mirrorppr_core.qwen.numerics import reference_forwards
 from ..sets import FOLDER, Files, located, shown
+from ..sockets import found_by
 from .sockets import CATEGORY, QwenSetSocket
 
 NO_SET = "no set found"
@@ -65,6 +66,7 @@ class LoadQwen(io.ComfyNode):
             node_id="MirrorPPR_LoadQwen",
             display_name="Load MirrorPPR (Qwen)",
             category=CATEGORY,
+            **found_by("qwen image edit", "checkpoint", "portrait"),
             description="Finds and checks the released MirrorPPR files for Qwen-Image-Edit: MAE, R-Former, connector "
             "and LoRA of one set. Takes no memory; nodes further on read what they need.",
             inputs=[
@@ -107,6 +109,7 @@ class ApplyQwen(io.ComfyNode):
             node_id="MirrorPPR_ApplyQwen",
             display_name="Apply to Qwen (MirrorPPR)",
             category=CATEGORY,
+            **found_by("lora", "qwen image edit", "patch model"),
             description="Puts the set's LoRA on a Qwen-Image-Edit model, full or quantised, beside other LoRAs. Every "
             "layer of the file must fit, otherwise nothing is applied.",
             inputs=[

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 from ...mirrorppr_core.exemplar import Exemplar
 from ...mirrorppr_core.qwen.extractor import CROPS, ExtractConfig, QwenExtractor, QwenOperation
 from ...mirrorppr_core.qwen.files import QwenSet, choose_dtype
-from ..sockets import one_photo
+from ..sockets import found_by, one_photo
 from .sockets import CATEGORY, QwenOperationSocket, QwenSetSocket, at_work
 
 _ACTIVATIONS = 8 * 4  # bytes for each patch and channel: the widest layer has four times the width, and copies
@@ -21,6 +21,7 @@ class ExtractQwenOperation(io.ComfyNode):
             node_id="MirrorPPR_ExtractQwenOperation",
             display_name="Extract Operation (MirrorPPR, Qwen)",
             category=CATEGORY,
+            **found_by("exemplar", "before after", "qwen image edit"),
             description="Reads the retouch out of one photo before and after, with the released encoders. Use the "
             "operation on as many other photos as you like.",
             inputs=[

@@ -15,6 +15,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ...mirrorppr_core.qwen.schedule import NUM_STEPS, SEED, native_noise, official_noise, official_sigmas
+from ..sockets import ADVANCED, found_by
 from .loaders import check_is_qwen
 from .sockets import CATEGORY
 
@@ -29,6 +30,7 @@ class QwenSampler(io.ComfyNode):
             node_id="MirrorPPR_QwenSampler",
             display_name="Retouch Sampler (MirrorPPR, Qwen)",
             category=CATEGORY,
+            **found_by("ksampler", "retouch", "qwen image edit"),
             description="Samples with the reference's schedule and noise, one model call per step: the same result as "
             "the authors' two. Every picture of a batch is retouched by itself, as if it were alone.",
             inputs=[
@@ -36,7 +38,14 @@ class QwenSampler(io.ComfyNode):
                 io.Conditioning.Input("positive", tooltip="From Retouch Conditioning."),
                 io.Conditioning.Input("negative", tooltip="From Retouch Conditioning."),
                 io.Latent.Input("latent", tooltip="From Retouch Conditioning."),
-                io.Int.Input("steps", default=NUM_STEPS, min=1, max=200, tooltip="Start with 40, the reference's."),
+                io.Int.Input(
+                    "steps",
+                    default=NUM_STEPS,
+                    min=1,
+                    max=200,
+                    tooltip="Start with 40, the reference's.",
+                    **ADVANCED,
+                ),
                 io.Int.Input(
                     "seed",
                     default=SEED,
@@ -44,6 +53,7 @@ class QwenSampler(io.ComfyNode):
                     max=0xFFFF_FFFF_FFFF_FFFF,
                     control_after_generate=False,
                     tooltip="Start with 123, the reference's. The same seed gives the same picture.",
+                    **ADVANCED,
                 ),
                 io.Float.Input(
                     "guidance",

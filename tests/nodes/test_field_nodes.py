@@ -102,4 +102,4 @@ def test_a_field_is_written_into_its_own_folder_only(host, name):
 def test_a_field_file_that_is_not_listed_is_refused(host, file):
     queued = host.queue(graph(n20=node("MirrorPPR_LoadField", file=file), n21=applied(["20", 0]), n22=shown(["21", 0])))
     complaint = queued.complaint if queued.prompt_id is None else host.wait(queued.prompt_id).complaint
-    assert re.search("no field file|not in list", complaint)
+    assert re.search("(?i)no field file|not in list", complaint)

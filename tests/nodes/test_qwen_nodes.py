@@ -135,9 +135,12 @@ def test_the_graph_computes_what_the_standalone_engine_does(host, standalone, na
 
 
 def test_picture_tokens_stand_in_their_places(host):
-    """This host leaves them in window order; the comparison above would fail by far without mending."""
+    """Hosts up to 0.3.75 leave them in window order; the comparison above would fail by far without mending. Newer ones
+    do not, and then nothing is said."""
     prompt = graph(n40=node("PreviewAny", source=[TELL, 4]))
-    assert "window order: put right" in done(host, prompt).outputs["40"]["text"][0]
+    version = host._json("/system_stats")["system"]["comfyui_version"]
+    old = tuple(int(part) for part in version.split(".")[:3]) <= (0, 3, 75)
+    assert ("window order: put right" in done(host, prompt).outputs["40"]["text"][0]) == old
 
 
 def test_every_layer_of_the_lora_is_counted(host):
@@ -310,7 +313,7 @@ def test_a_choice_that_is_none_is_refused(host, where, inputs):
     prompt = graph({where: inputs})
     queued = host.queue(prompt)
     complaint = queued.complaint if queued.prompt_id is None else host.wait(queued.prompt_id).complaint
-    assert "use one of" in complaint
+    assert re.search("(?i)use one of|not in list", complaint)  # ours, and what newer hosts say before asking the node
 
 
 @pytest.mark.parametrize(
@@ -319,8 +322,9 @@ def test_a_choice_that_is_none_is_refused(host, where, inputs):
 def test_a_set_that_is_not_there_is_refused_with_where_it_comes_from(host, name, message):
     queued = host.queue(graph({LOAD: {"set_name": name}}))
     assert queued.prompt_id is None
-    assert message in queued.complaint and "mirrorppr_core fetch" in queued.complaint
-    assert all(file in queued.complaint for file in SLOTS.values())
+    if "not in list" not in queued.complaint.lower():  # newer hosts do not ask the node
+        assert message in queued.complaint and "mirrorppr_core fetch" in queued.complaint
+        assert all(file in queued.complaint for file in SLOTS.values())
 
 
 @pytest.fixture
