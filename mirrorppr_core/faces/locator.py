@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -76,10 +76,21 @@ class Face:
     score: float  # the finder's, in [0, 1]
     disagreement: float  # of several looks, per cent of the eye distance; 1-3 is usual
     box: tuple[float, float, float, float]
+    # (3, 130, 2) pixels, by which other looks differ: what a landmark may err by.
+    strays: Tensor | None = field(default=None, kw_only=True)
 
     @property
     def size_px(self) -> float:
         return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
+
+
+@dataclass(frozen=True)
+class Looked:
+    """landmarks: (130, 2).  disagreement and strays: see Face."""
+
+    landmarks: Tensor
+    disagreement: float
+    strays: Tensor
 
 
 class Locator(nn.Module):
@@ -127,10 +138,10 @@ class Locator(nn.Module):
 
     def face_at(self, image: Tensor, candidate: Candidate) -> Face | None:
         """The face, or None where several looks disagree."""
-        landmarks, disagreement = self.read(image, candidate.box)
-        if disagreement > self.config.max_disagreement:
+        looked = self.look(image, candidate.box)
+        if looked.disagreement > self.config.max_disagreement:
             return None
-        return self._face(landmarks, candidate.score, disagreement)
+        return self._face(looked, candidate.score)
 
     def box_of(self, face: Face) -> Similarity:
         """The upright box that `read` begins with."""
@@ -177,9 +188,14 @@ class Locator(nn.Module):
         return seen
 
     def read(self, image: Tensor, box: Similarity) -> tuple[Tensor, float]:
-        """Landmarks (130, 2) of the face in a rough box, and how far other looks at it stray (per cent).
+        """Landmarks (130, 2) of the face in a rough box, and how far other looks at it stray (per cent)."""
+        looked = self.look(image, box)
+        return looked.landmarks, looked.disagreement
 
-        Infinite where stage 2 contradicts stage 1 so much that looking further is useless.
+    def look(self, image: Tensor, box: Similarity) -> Looked:
+        """The face in a rough box, read several times over.
+
+        The disagreement is infinite where stage 2 contradicts stage 1 so much that looking further is useless.
         """
         config = self.config
         frame = widened(box, config.stage_1_side)
@@ -188,7 +204,7 @@ class Locator(nn.Module):
         rough, points = points, frame.apply(self.stage_2(crop(image, frame, config.crop_px))[0])
         correction = 100 * (points - rough).norm(dim=-1).mean() / eye_distance(points)
         if correction > config.max_correction:  # no face: most false candidates end here, at a third of the cost
-            return points, float("inf")
+            return Looked(points, float("inf"), points.new_zeros(0, NUM_POINTS, 2))
 
         box = face_box(points, self.mean_face)
         frame = widened(box, config.stage_2_side)
@@ -201,8 +217,9 @@ class Locator(nn.Module):
         mirrored = answers[1, list(MIRROR_130)] * answers.new_tensor([-1.0, 1.0])
         looks = [frame.apply(mirrored), larger.apply(answers[2]), smaller.apply(answers[3])]
         straight = frame.apply(answers[0])
-        strayed = torch.stack([(look - straight).norm(dim=-1).mean() for look in looks]).max()
-        return (straight + looks[0]) / 2, float(100 * strayed / eye_distance(straight))
+        strays = torch.stack(looks) - straight
+        strayed = strays.norm(dim=-1).mean(dim=-1).max()
+        return Looked((straight + looks[0]) / 2, float(100 * strayed / eye_distance(straight)), strays)
 
     def mesh(self, landmarks: Tensor) -> Tensor:
         """MediaPipe's mesh from the landmarks.  landmarks: (..., 130, 2).  Returns (..., 478, 2)."""
@@ -210,11 +227,11 @@ class Locator(nn.Module):
         offsets = align.inverse(landmarks) - self.mean_face
         return align.apply(self.mean_mesh + (offsets.flatten(-2) @ self.ridge).unflatten(-1, (NUM_MESH, 2)))
 
-    def _face(self, landmarks: Tensor, score: float, disagreement: float) -> Face:
-        mesh = self.mesh(landmarks)
+    def _face(self, looked: Looked, score: float) -> Face:
+        mesh = self.mesh(looked.landmarks)
         landmarks = mesh[list(FACE_POINTS)]
         box = (*landmarks.amin(dim=0).tolist(), *landmarks.amax(dim=0).tolist())
-        return Face(landmarks, mesh, score, disagreement, box)
+        return Face(landmarks, mesh, score, looked.disagreement, box, strays=looked.strays)
 
 
 def _views(image: Tensor, finder_px: int) -> list[Similarity]:
