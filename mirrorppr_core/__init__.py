@@ -5,6 +5,7 @@
     images.py, photo_files.py, weights_file.py, settings_file.py    what a picture tensor is, picture files,
                      safetensors files, settings out of JSON
     windows.py       means and extremes over windows of a picture
+    photo_depth.py, photo_metadata.py, photo_saving.py    16 bits, what a file carries beside pixels, how it is written
     exemplar.py      the pair: one photo before and after, and whether two pictures can be that
     records.py       frozen dataclasses as JSON and named tensors, for operation files
     geometry/        arithmetic of motion, no faces: displacements, fields, similarities, crops, folds

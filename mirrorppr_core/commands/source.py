@@ -50,7 +50,8 @@ def pair_files(options: Any) -> tuple[Path, ...]:
 
 
 def read_pairs(options: Any) -> list[Exemplar]:
-    photos = [read_photo(path).pixels for path in pair_files(options)]
+    cmyk = getattr(options, "cmyk", "refuse")
+    photos = [read_photo(path, cmyk=cmyk).pixels for path in pair_files(options)]
     return [Exemplar(*pair) for pair in zip(photos[::2], photos[1::2], strict=True)]
 
 
@@ -94,7 +95,7 @@ def take(options: Any, model: MirrorPPR) -> Source:
         kept = load_operation(options.operation, model.extractor)
         operation, kind, about, notes = kept.operation, "operation", {"name": kept.name}, kept.notes
     if isinstance(operation, Operation):
-        about["largest_displacement_px"] = round(operation.largest_px, 3)
+        about |= {"largest_displacement_px": round(operation.largest_px, 3), "confidence": operation.confidence}
     about |= {
         "seconds": round(time.perf_counter() - began, 3),
         "unchanged": operation.is_identity,

@@ -32,6 +32,7 @@ from ..operations.on_body import as_pose, body_field
 from ..operations.sliders import Sliders
 from .arithmetic import Leaf
 from .codec import FieldCodec, motion_scale
+from .confidence import Cues, apart, cues_of, misplaced
 from .field_dit import FieldCondition, FieldDiT
 from .operation import Operation
 from .sight import Sight
@@ -40,7 +41,19 @@ from .trust import trust
 SOFTENED = "so strong a motion would fold the face over itself: it was softened there"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
+class Frame:
+    """What is known of a photo that is one of a sequence (sequence.py).
+
+    answers: gets each answer of the network.  given: answers that are taken, in turn, in place of its own.
+    """
+
+    face: Face
+    answers: list[Tensor] = field(default_factory=list)
+    given: list[Tensor] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Walk:
     """How the flow of the field DiT is walked.  refine: without, the exemplar's motion is copied."""
 
@@ -48,11 +61,13 @@ class Walk:
     seed: int
     refine: bool
     on_step: Callable[[int, Tensor], None] | None
+    frame: Frame | None = None
 
 
 @dataclass
 class Person:
-    """One face of a query, and the parts of a set that act on it.  notes: gathered while it is retouched."""
+    """One face of a query, and the parts of a set that act on it.  notes: gathered while it is retouched.
+    cues: of how sure each extracted part is (confidence.py)."""
 
     query: Tensor  # (1, C, H, W)
     face: Face
@@ -63,6 +78,7 @@ class Person:
     walk: Walk
     pose: PoseChoice  # where the joints come from
     notes: list[str] = field(default_factory=list)
+    cues: list[Cues] = field(default_factory=list)
     softened: bool = False
 
     def apply(self, leaf: Leaf, strength: float, face: Face) -> Field:
@@ -83,7 +99,23 @@ class Person:
     def _of_face(self, operation: Operation, strength: float, face: Face) -> Field:
         canonical = self.sight.view
         view = canonical.fit(face.landmarks)
-        codec, scale = FieldCodec(), motion_scale(operation.motion)
+        frame = self.walk.frame
+        motion = frame.given.pop(0) if frame is not None and frame.given else self._answer(operation, face, view)
+        if frame is not None:
+            frame.answers.append(motion)
+        self._judge(operation, motion, face, view)
+        return self._on_photo(motion * canonical.window * strength, view)
+
+    def _judge(self, operation: Operation, motion: Tensor, face: Face, view: FaceView) -> None:
+        """How sure this part of the retouch is."""
+        one_way, canonical = self.field_dit.bank_fit.one_way, self.sight.view
+        placed = misplaced(motion, face, view, canonical)
+        cues = cues_of(operation, one_way, query_place=placed, apart=apart(motion, operation.motion))
+        self.cues.append(cues)
+
+    def _answer(self, operation: Operation, face: Face, view: FaceView) -> Tensor:
+        """The motion in the canonical view, (1, 2, N, N) cells."""
+        canonical, codec, scale = self.sight.view, FieldCodec(), motion_scale(operation.motion)
         latent = copied = codec.encode(operation.motion, scale)
         if self.walk.refine:
             condition = FieldCondition(
@@ -107,7 +139,7 @@ class Person:
                 on_step=self.walk.on_step,
             )
             latent = copied.lerp(answer, trust(operation, self.field_dit.bank_fit.one_way))
-        return self._on_photo(codec.decode(latent, scale, shown=copied) * canonical.window * strength, view)
+        return codec.decode(latent, scale, shown=copied)
 
     def _from_sliders(self, sliders: Sliders, strength: float, face: Face) -> Field:
         on_face = tuple(

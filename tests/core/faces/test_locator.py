@@ -152,14 +152,14 @@ def test_two_people_are_both_found_the_larger_first(locator, astronaut, her_face
 def test_a_rough_box_is_enough_to_read_a_face(locator, astronaut, her_face):
     box = face_box(her_face.landmarks, locator.mean_face)
     off = Similarity(box.scale * 1.15, box.rotation + 0.2, box.translation + 0.12 * box.scale)
-    ((landmarks, disagreement),) = locator.read(astronaut, [off])
-    assert error(landmarks, her_face.landmarks) < 4 and disagreement < 5
+    (looked,) = locator.read(astronaut, [off])
+    assert error(looked.landmarks, her_face.landmarks) < 4 and looked.disagreement < 5
 
 
 def test_looks_at_no_face_disagree(locator):
     noise = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(1))
     box = Similarity(torch.tensor(40.0), torch.tensor(0.0), torch.tensor([64.0, 64.0]))
-    assert locator.read(noise, [box])[0][1] > locator.config.max_disagreement
+    assert locator.read(noise, [box])[0].disagreement > locator.config.max_disagreement
 
 
 # --- files and bad input --------------------------------------------------------------------------------------
