@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mirrorppr_core.bodies.frames import Body, facing, frames_of
+from mirrorppr_core.bodies.frames import LEAST_TOLD, Body, facing, frames_of
 from mirrorppr_core.bodies.pose import Pose
 from mirrorppr_core.bodies.pose_network import MEDIAPIPE_POSE
 from mirrorppr_core.bodies.sources import PoseChoice
@@ -119,7 +119,7 @@ def _shown(file: str, identity: str, found: np.ndarray, size: tuple[int, int]) -
     joints = pose[list(MEDIAPIPE_POSE)]
     eyes, mouth = pose[[2, 5], :2].mean(0), pose[[9, 10], :2].mean(0)
     across = max(float((pose[2, :2] - pose[5, :2]).norm()), 0.9 * float((mouth - eyes).norm()), 1.0)
-    body = Body(joints[:, :2], joints[:, 3], eyes, eyes + 1.7 * (mouth - eyes), across)
+    body = Body(joints[:, :2], (joints[:, 3] >= LEAST_TOLD).float(), eyes, eyes + 1.7 * (mouth - eyes), across)
     return Shown(pose=pose, body=body, file=file, identity=identity, size=size)
 
 
