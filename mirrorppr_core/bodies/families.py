@@ -128,7 +128,9 @@ FAMILIES = (
         prior=((0.22, 0.20, 0.20, 0.45, 0.43), (0.12, 0.12, 0.10, 0.15, 0.1)), half_width=0.2,
     ),
 )  # fmt: skip
-_SWELL_LOW, _SWELL_HIGH = (0.0, 0.0, 0.1, 0.0, 0.08), (0.45, 0.0, 0.6, 1.2, 0.6)
+# Below the shoulders and within the trunk: wider ones pass for shoulders made narrower.
+_SWELL_LOW, _SWELL_HIGH = (0.0, 0.0, 0.1, 0.4, 0.08), (0.0, 0.0, 0.5, 1.2, 0.6)
+_PAIR_LOW, _PAIR_HIGH = (0.1, 0.0, 0.08, 0.2, 0.08), (0.35, 0.0, 0.3, 1.1, 0.4)
 FAMILIES += (
     Family(
         name="swell", columns=_stretched("trunk", 0.0), power=2.0,
@@ -137,8 +139,8 @@ FAMILIES += (
     ),
     Family(
         name="pair", columns=_stretched("trunk", -1.0, 1.0), power=2.0,
-        starts=((0.22, 0.0, 0.16, 0.33, 0.12), (0.3, 0.0, 0.2, 0.9, 0.2)),
-        low=_SWELL_LOW, high=_SWELL_HIGH, free=_LOBE_FREE, half_width=0.35,
+        starts=((0.22, 0.0, 0.16, 0.33, 0.12), (0.25, 0.0, 0.2, 0.9, 0.2)),
+        low=_PAIR_LOW, high=_PAIR_HIGH, free=_LOBE_FREE, half_width=0.35,
     ),
 )  # fmt: skip
 CORNER = Family(
