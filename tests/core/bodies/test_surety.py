@@ -63,7 +63,7 @@ def test_joints_that_cannot_be_the_faces_are_told_by_size_or_place():
     pose = Pose(points=body.points, told=body.told, source="given")
     face = face_at((250.0, 100.0), MEAN_FACE)
     assert misfit(body_of(pose, face, MEAN_FACE)) is None
-    tiny = Pose(points=body.points * 0.1 + torch.tensor([225.0, 90.0]), told=body.told, source="given")
+    tiny = Pose(points=body.points * 0.1 + torch.tensor([225.0, 180.0]), told=body.told, source="given")
     assert "times as large as the face says" in misfit(body_of(tiny, face, MEAN_FACE))
     elsewhere = Pose(points=body.points + torch.tensor([0.0, 200.0]), told=body.told, source="given")
     assert "eye distances from the eyes" in misfit(body_of(elsewhere, face, MEAN_FACE))
