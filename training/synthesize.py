@@ -23,7 +23,7 @@ from pathlib import Path
 from mirrorppr_core.photo_files import prepare_folder
 
 from .program import Parser, run
-from .recipes.recipe import GROUPS, MODES, operations_named
+from .recipes.recipe import BODY_TOOLS, GROUPS, MODES, operations_named
 from .shards.folder import check_manifest, is_complete, make_shard, missing_shards, write_manifest, write_summary
 from .shards.pair_maker import PairMaker, Tally
 from .shards.spec import PICTURES, DatasetSpec, manifest
@@ -142,6 +142,7 @@ def _spec(options: argparse.Namespace) -> DatasetSpec:
         quality=options.quality,
         fields=options.fields,
         pairs_per_portrait=options.pairs_per_portrait,
+        body_tools=tuple(options.body_tools.split(",")),
     )
 
 
@@ -199,6 +200,12 @@ def _parser() -> Parser:
     add_number("--quality", "quality", "of jpg")
     add("--fields", action="store_true", help="store the true motion too, as float16 .npy")
     add_number("--pairs-per-portrait", "pairs_per_portrait", "in a row; more is faster, fewer mixes better")
+    add(
+        "--body-tools",
+        default=",".join(defaults["body_tools"].default),
+        metavar="NAMES",
+        help=f"of {', '.join(BODY_TOOLS)}, separated by commas: whose windows the operations of the body have",
+    )
     add("--workers", type=int, default=1, metavar="N", help="processes on this machine (default 1)")
     add("--engine", choices=WORKERS, default="pool", help="ray: a Ray cluster (optional extra)")
     add("--address", help="of a running Ray cluster, HOST:PORT or auto")

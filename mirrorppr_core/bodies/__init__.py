@@ -7,6 +7,7 @@
     frames.py        the parts of a body, each with its own frame; unit.py: how large a body is drawn
     families.py      the bank: operations as lobes in the frames of parts; fit.py: which of them an exemplar shows
     part_map.py      any other motion, as splines over the parts
+    named.py         our own operations of the body, whose formulas others bring
     motion.py        the body's part of an operation: told on the exemplar, made on the query
     transfer.py      from pixels to a field, and the words for it
 

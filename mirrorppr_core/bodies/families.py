@@ -2,6 +2,7 @@
 
     w(s, t) = exp(-((s - s0) / sigma)^2 - |(t - t0) / h|^p)       one lobe, cut to zero below 1 %
     motion  = sum over columns k of  amplitude_k * u * w_k * direction_k
+              a column that stretches has w times (s - s0) / sigma, or (t - t0) / h where it moves along
 
     lobe    outside each upper arm, moved along the arm's normal and along it     shoulders made narrower or lifted
     corner  the same in the shoulder's own frame, outward and down                 shoulders lifted beside the arm
@@ -9,6 +10,8 @@
     neck    the same beside the neck                                               neck made slimmer
     arms    two lobes on each side of upper arms and forearms, across them         arms made slimmer
     legs    the same on thighs and shins
+    swell   a place on the trunk's axis that grows or shrinks, sideways and along: a belly
+    pair    the same twice, mirrored in the axis: a bust
 
 These forms were measured on published professional pairs (the forms explain 0.72 to 0.98 of their motion). Widths are
 fitted to the exemplar and amplitudes solved inside, each time (variable projection, Golub and Pereyra 1973).
@@ -34,7 +37,7 @@ _CUT = 0.01  # of a lobe's height: what is lower is nothing, so that places far 
 class Column:
     """One amplitude.  part: name of a frame.  centre: which parameter (0 s_out, 1 s_in) times which sign is s0.
     across: moved outward, or else along.  mirror: index of the same column on the other side.  facing: -1 where outward
-    is against the frame's, as to the right of the trunk's axis."""
+    is against the frame's, as to the right of the trunk's axis.  stretch: it grows or shrinks about its middle."""
 
     part: str
     centre: int
@@ -42,6 +45,7 @@ class Column:
     across: bool
     mirror: int
     facing: float = 1.0
+    stretch: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +86,15 @@ def _on_axis(part: str) -> tuple[Column, ...]:
     )
 
 
+def _stretched(part: str, *signs: float) -> tuple[Column, ...]:
+    """Places on a part that grow or shrink, across and along each."""
+    own = [(sign, across) for sign in signs for across in (True, False)]
+    return tuple(
+        Column(part=part, centre=0, sign=sign, across=a, mirror=(i + 2) % (2 * len(signs)), stretch=True)
+        for i, (sign, a) in enumerate(own)
+    )
+
+
 _PAIR = ((0, 1.0), (1, -1.0))
 _ANY = ((0.01, 0.01, 0.05, -0.6, 0.05), (0.60, 0.60, 0.60, 1.5, 1.0))
 _LOBE_FREE = (True, False, True, True, True)
@@ -113,6 +126,21 @@ FAMILIES = (
         starts=((0.22, 0.20, 0.20, 0.45, 0.43), (0.15, 0.15, 0.15, 0.5, 0.45), (0.32, 0.30, 0.35, 0.45, 0.45)),
         low=_ANY[0], high=_ANY[1], free=(True,) * 5,
         prior=((0.22, 0.20, 0.20, 0.45, 0.43), (0.12, 0.12, 0.10, 0.15, 0.1)), half_width=0.2,
+    ),
+)  # fmt: skip
+# Below the shoulders and within the trunk: wider ones pass for shoulders made narrower.
+_SWELL_LOW, _SWELL_HIGH = (0.0, 0.0, 0.1, 0.4, 0.08), (0.0, 0.0, 0.5, 1.2, 0.6)
+_PAIR_LOW, _PAIR_HIGH = (0.1, 0.0, 0.08, 0.2, 0.08), (0.35, 0.0, 0.3, 1.1, 0.4)
+FAMILIES += (
+    Family(
+        name="swell", columns=_stretched("trunk", 0.0), power=2.0,
+        starts=((0.0, 0.0, 0.33, 0.75, 0.25), (0.0, 0.0, 0.2, 0.45, 0.15)),
+        low=_SWELL_LOW, high=_SWELL_HIGH, free=(False, False, True, True, True), half_width=0.35,
+    ),
+    Family(
+        name="pair", columns=_stretched("trunk", -1.0, 1.0), power=2.0,
+        starts=((0.22, 0.0, 0.16, 0.33, 0.12), (0.25, 0.0, 0.2, 0.9, 0.2)),
+        low=_PAIR_LOW, high=_PAIR_HIGH, free=_LOBE_FREE, half_width=0.35,
     ),
 )  # fmt: skip
 CORNER = Family(
@@ -156,13 +184,16 @@ def lobes(family: Family, frames: Mapping[str, Frame], places: Tensor, parameter
     found: dict[tuple, Tensor] = {}
     heights = []
     for column in family.columns:
-        key = (column.part, column.centre, column.sign)
+        key = (column.part, column.centre, column.sign, column.stretch and column.across, column.stretch)
         if column.part not in at:
             found[key] = places.new_zeros(len(parameters), len(places))
         elif key not in found:
             s0 = column.sign * parameters[:, column.centre, None]
             exponent = ((at[column.part][0] - s0) / sigma).square() + along[column.part]
             height = (torch.exp(-exponent) - _CUT).clamp_min(0) / (1 - _CUT)
+            if column.stretch:
+                s, t = at[column.part]
+                height = height * ((s - s0) / sigma if column.across else (t - t0) / h)
             found[key] = height * frames[column.part].presence
         heights.append(found[key])
     return torch.stack(heights, dim=-1)

@@ -21,6 +21,10 @@ from torch import Tensor
 from .pose_network import JOINTS, MIRROR_JOINTS
 
 LEAST_TOLD = 0.3  # below it a joint is not used
+# A joint told with p or more counts in full, one just told with the second share: a part in the wrong place is worse
+# than one left alone, by the square of its motion, which p times the motion makes least; but that would lose too much
+# of all that is in the right place.
+_SURE, _LEAST_SHARE = 0.75, 0.6
 _SHORT, _LONG_ENOUGH = 0.25, 0.40  # u: a limb drawn shorter says nothing about its direction; it fades in between
 _HEAD_UNIT = 5.0  # eye distances; a little less than u of most people, because too small is the cheaper error
 _CROWN = 1.6  # eye distances above the eyes
@@ -42,7 +46,8 @@ GROUPS = ("shoulders", "arms", "trunk", "legs", "neck", "head")
 
 @dataclass(frozen=True)
 class Body:
-    """points: (J, 2) photo pixels.  told: (J,) in [0, 1].  eyes, chin: (2,) of the face.  eye_distance: pixels."""
+    """points: (J, 2) photo pixels.  told: (J,) in [0, 1], the probability of each being where it is said.
+    eyes, chin: (2,) of the face.  eye_distance: pixels."""
 
     points: Tensor
     told: Tensor
@@ -54,6 +59,12 @@ class Body:
         """(2,), or None where it cannot be told."""
         index = JOINTS.index(name)
         return self.points[index] if float(self.told[index]) >= LEAST_TOLD else None
+
+    def surety(self, *names: str) -> float:
+        """The share of a motion that hangs on these joints which is worth making."""
+        told = min(float(self.told[JOINTS.index(name)]) for name in names)
+        t = (told - 0.5) / (_SURE - 0.5)
+        return min(1.0, max(0.0, _LEAST_SHARE + (1 - _LEAST_SHARE) * t))
 
     def middle(self, name: str) -> Tensor | None:
         """Between the two joints of a name, or None unless both can be told."""
@@ -105,24 +116,26 @@ def frames_of(body: Body, unit: float) -> dict[str, Frame]:
 
     With the shoulders alone the trunk is taken to be upright, and "deltoid_r" is the upper arm or where it would hang.
     """
-    frames = {}
+    frames, limbs = {}, {}
     for side in SIDES:
         for name, (start, end, past, _) in LIMBS.items():
             frame = _limb(body.joint(f"{start}_{side}"), body.joint(f"{end}_{side}"), side, past, unit)
             if frame is not None:
-                frames[f"{name}_{side}"] = frame
+                limbs[f"{name}_{side}"] = frame
+                frames[f"{name}_{side}"] = _as_sure(frame, body, f"{start}_{side}", f"{end}_{side}")
     shoulders, hips = body.middle("shoulder"), body.middle("hip")
     if shoulders is not None:
-        below = _below(body, shoulders, unit) if hips is None else hips
-        frames |= _named("trunk", _bone(shoulders, below, "l", _PAST_TRUNK, unit))
-        frames |= _named("neck", _bone(shoulders, body.chin, "r", _PAST_NECK, unit))
+        below, both = _below(body, shoulders, unit) if hips is None else hips, ("shoulder_r", "shoulder_l")
+        frames |= _named("trunk", _bone(shoulders, below, "l", _PAST_TRUNK, unit), body, *both)
+        frames |= _named("neck", _bone(shoulders, body.chin, "r", _PAST_NECK, unit), body, *both)
         for side in SIDES:
-            frames[f"shoulder_{side}"] = _shoulder(body, shoulders, below, side, unit)
-            frames[f"deltoid_{side}"] = frames.get(f"upper_arm_{side}") or _hanging(body, below - shoulders, side, unit)
+            own, joint = _shoulder(body, shoulders, below, side, unit), f"shoulder_{side}"
+            hanging = limbs.get(f"upper_arm_{side}") or _hanging(body, below - shoulders, side, unit)
+            frames[joint], frames[f"deltoid_{side}"] = (_as_sure(frame, body, joint) for frame in (own, hanging))
     up = body.eyes - body.chin
     size = body.eye_distance
     crown = body.eyes + up / up.norm().clamp_min(1e-3) * _CROWN * size
-    return frames | _named("head", _bone(body.chin, crown, "r", size, _HEAD_UNIT * size))
+    return frames | _named("head", _bone(body.chin, crown, "r", size, _HEAD_UNIT * size), body)
 
 
 def group_of(part: str) -> str:
@@ -131,8 +144,12 @@ def group_of(part: str) -> str:
     return LIMBS[name][3] if name in LIMBS else {"shoulder": "shoulders", "deltoid": "shoulders"}.get(name, name)
 
 
-def _named(name: str, frame: Frame | None) -> dict[str, Frame]:
-    return {} if frame is None else {name: frame}
+def _named(name: str, frame: Frame | None, body: Body, *joints: str) -> dict[str, Frame]:
+    return {} if frame is None else {name: _as_sure(frame, body, *joints) if joints else frame}
+
+
+def _as_sure(frame: Frame, body: Body, *joints: str) -> Frame:
+    return replace(frame, presence=min(frame.presence, body.surety(*joints)))
 
 
 def _limb(start: Tensor | None, end: Tensor | None, side: str, past: float, unit: float) -> Frame | None:

@@ -31,7 +31,7 @@ LOOK_SIDE = 640  # longest side of the copy in which joints are looked for
 LEAST_OF = {"mini": 0.5}
 _HEAD = ("nose", "eye_r", "eye_l", "ear_r", "ear_l")
 _EYE_DISTANCE, _NECK = 0.2, 0.64  # u: between the eyes, and from the middle of the shoulders to the eyes (medians)
-_FACE = 2.4  # eye distances: the longest side of a face
+_FORESHORTENED = 0.8  # of the unit that the neck tells: what the other measures must reach
 _LOOKED_FOR = 0.3  # probability from which a joint of the head is worth a look at what is there
 
 
@@ -57,6 +57,11 @@ def head_of(pose: Pose, locator: Locator) -> Head | None:
     eyes, up = _eyes(pose.points, told, unit)
     if eyes is None:
         return None
+    joints = [JOINTS.index(f"shoulder_{side}") for side in "rl"]
+    shoulders = [pose.points[joint] for joint in joints if bool(told[joint])]
+    if shoulders:  # from the side the shoulders tell little of the size; the neck does
+        neck = float((sum(shoulders) / len(shoulders) - eyes).norm())
+        unit = max(unit, _FORESHORTENED * neck / _NECK)
     rotation = torch.atan2(up[0], -up[1])
     placed = Similarity(torch.tensor(_EYE_DISTANCE * unit), rotation, eyes)
     landmarks, mesh = placed.apply(locator.mean_face), placed.apply(locator.mean_mesh)

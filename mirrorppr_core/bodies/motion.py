@@ -1,6 +1,7 @@
 """The body's part of a retouch: told in the exemplar's own parts, made anew on another person's.
 
-    exemplar: motion = confidence * bank + map of what that leaves        (fit.py, part_map.py)
+    exemplar: motion = one of our own operations, where that explains it  (named.py)
+                     or confidence * bank + map of what that leaves       (fit.py, part_map.py)
     query:    the same parameters in the query's frames, times the query's unit, added up -> Field
 
 What is stored are widths, amplitudes and coefficients in units of the person, no pixels. Everything is linear in the
@@ -27,11 +28,13 @@ from ..geometry.unfold import unfold
 from .families import Fitted, motion_of
 from .fit import explain
 from .frames import GROUPS, Body, Frame, facing, frames_of, group_of
+from .named import GROUP_OF, KnownOperations, NamedBodyOperation
 from .part_map import PartMap, map_of, motion_of_map
 from .unit import measures, shared_unit, unit_of
 
 CELLS_PER_UNIT = 16
 _TRUST_FROM, _TRUST_TO, _LEAST_BEST = 0.55, 0.70, 0.5  # explained share: confidence rises between; best single family
+_KNOWN, _AS_GOOD = 0.75, 0.03  # explained share from which an own operation is meant; how much less than the bank
 _FROM_EYES = 5.0  # u in eye distances where no measure of the body is shared; small, because too small costs less
 _REACH = 1.2  # u around the parts: beyond, nothing is carried
 _MIN_STRIDE_PX, _STRIDES_PER_UNIT = 2.0, 32
@@ -44,7 +47,8 @@ _MISSED, _ABSENT = 0.2, 0.9  # of a group's amplitudes that has no place on the 
 class BodyMotion:
     """measures: (3,) of the exemplar, in its u, 0 where they cannot be told (unit.py).
 
-    fitted: families, amplitudes times the confidence.  part_map: the rest.  still_face: the exemplar's face did not
+    named: one of our own operations, which then is all.  fitted: families, amplitudes times the confidence.  part_map:
+    the rest.  still_face: the exemplar's face did not
     move, so the query's must not.  largest: of the motion, in u.
     """
 
@@ -53,6 +57,7 @@ class BodyMotion:
     part_map: PartMap
     still_face: bool
     largest: float
+    named: tuple[NamedBodyOperation, ...] = ()
 
     def __post_init__(self) -> None:
         if self.measures.shape != (3,):
@@ -60,7 +65,7 @@ class BodyMotion:
 
     @property
     def moves(self) -> bool:
-        return bool(self.fitted) or bool(self.part_map.parts)
+        return bool(self.named) or bool(self.fitted) or bool(self.part_map.parts)
 
     def groups(self) -> tuple[str, ...]:
         """Which of frames.GROUPS it moves more than a trace of."""
@@ -75,21 +80,34 @@ class BodyMotion:
             raise ValueError(f"there is no body part {unknown[0]!r}: use some of {', '.join(GROUPS)}")
         kept = tuple(one for one in self.part_map.parts if group_of(one.part) in groups)
         fitted = tuple(one for one in self.fitted if one.group() in groups)
-        return replace(self, fitted=fitted, part_map=PartMap(kept))
+        named = tuple(one for one in self.named if one.group in groups)
+        return replace(self, named=named, fitted=fitted, part_map=PartMap(kept))
 
 
 def body_motion(
-    motion: Tensor, places: Tensor, body: Body, cell: float, *, still_face: bool
+    motion: Tensor,
+    places: Tensor,
+    body: Body,
+    cell: float,
+    *,
+    still_face: bool,
+    known: KnownOperations | None = None,
 ) -> tuple[BodyMotion, float]:
     """Tell a motion in the exemplar's parts.  motion, places: (N, 2) pixels.  cell: pixels between places.
+    known: operations that it may be one of.
 
     Returns it and the share of the motion's energy that is told.
     """
     own = facing(body)
     sizes = measures(own)
     unit = unit_of(sizes) or _FROM_EYES * own.eye_distance
+    largest = float(motion.norm(dim=1).amax()) / unit if len(motion) else 0.0
+    about = {"measures": sizes.nan_to_num() / unit, "still_face": still_face, "largest": largest}
     frames = frames_of(own, unit)
     found = explain(motion, places, frames)
+    meant = known.explained(motion, places, own) if known is not None else None
+    if meant is not None and meant[1] >= max(_KNOWN, found.share - _AS_GOOD):
+        return BodyMotion(named=(meant[0],), fitted=(), part_map=PartMap(), **about), meant[1]
     trust = min(1.0, max(0.0, (found.share - _TRUST_FROM) / (_TRUST_TO - _TRUST_FROM)))
     trust = trust if found.best >= _LEAST_BEST else 0.0
     fitted = tuple(replace(one, amplitudes=one.amplitudes * trust) for one in found.fitted) if trust > 0 else ()
@@ -100,10 +118,7 @@ def body_motion(
     told = motion - rest + motion_of_map(part_map, frames, places)
     energy = float(motion.square().sum())
     share = 1 - float((motion - told).square().sum()) / energy if energy > 0 else 1.0
-    largest = float(motion.norm(dim=1).amax()) / unit if len(motion) else 0.0
-    return BodyMotion(
-        measures=sizes.nan_to_num() / unit, fitted=fitted, part_map=part_map, still_face=still_face, largest=largest
-    ), share  # fmt: skip
+    return BodyMotion(fitted=fitted, part_map=part_map, **about), share
 
 
 @dataclass(frozen=True)
@@ -124,12 +139,22 @@ Still = Callable[[Tensor], Tensor]
 
 
 def carry(
-    motion: BodyMotion, body: Body, strength: float, size: tuple[int, int], still: Still | None = None
+    motion: BodyMotion,
+    body: Body,
+    strength: float,
+    size: tuple[int, int],
+    still: Still | None = None,
+    known: KnownOperations | None = None,
 ) -> Carried:
-    """The motion on another person.  size: H, W of its photo.  still: where it must not move."""
+    """The motion on another person.  size: H, W of its photo.  still: where it must not move.  known: the operations
+    that have a name; needed where the motion is one.
+    """
+    if motion.named and known is None:
+        raise ValueError(f"the motion is {motion.named[0].name}, and nobody said what that is")
     own = facing(body)
     unit = shared_unit(measures(own), motion.measures) or _FROM_EYES * own.eye_distance
     frames = frames_of(own, unit)
+    named = [_as_sure(one, frames) for one in motion.named]
     missed, absent = (_missed(motion, frames, share) for share in (_MISSED, _ABSENT))
     beyond = _beyond(motion, frames, size)
 
@@ -139,6 +164,8 @@ def carry(
         moved = motion_of_map(motion.part_map, frames, places)
         for one in motion.fitted:
             moved = moved + motion_of(one, frames, places)
+        for one in named:
+            moved = moved + known.motion_of(one, own, places)
         moved = moved.T.reshape(1, 2, *points.shape[:2])
         moved = moved if still is None else moved * (1 - still(points))
         return strength * torch.where(length(moved) > _STILL_PX, moved, torch.zeros_like(moved))
@@ -156,6 +183,16 @@ def carry(
     dense = F.interpolate(kept * step, (bottom - top, right - left), mode="bicubic", align_corners=False)
     field = Field(displacement=dense, left=left, top=top, height=size[0], width=size[1])
     return Carried(field, not torch.equal(kept, wanted), missed, absent, beyond)
+
+
+def _as_sure(one: NamedBodyOperation, frames: Mapping[str, Frame]) -> NamedBodyOperation:
+    """Less of it where its parts are hardly told, as for the families (frames.frames_of)."""
+
+    def share(side: str) -> float:
+        shown = [frames[name] for part in GROUP_OF[one.name][1] for name in (part, part + side) if name in frames]
+        return min((frame.presence for frame in shown), default=1.0)
+
+    return replace(one, right=one.right * share("_r"), left=one.left * share("_l"))
 
 
 def _missed(motion: BodyMotion, frames: Mapping[str, Frame], share: float) -> tuple[str, ...]:
@@ -190,6 +227,10 @@ def _amounts(motion: BodyMotion) -> list[tuple[str, str, float]]:
     for one in motion.fitted:
         for column, amplitude in zip(one.family.columns, one.amplitudes.abs().tolist(), strict=True):
             rows.append((one.group(), column.part, amplitude))
+    for one in motion.named:
+        for side, amount in (("r", abs(one.right)), ("l", abs(one.left))):
+            for part in GROUP_OF[one.name][1]:
+                rows.append((one.group, part if part == "trunk" else f"{part}_{side}", amount))
     for own in motion.part_map.parts:
         rows.append((group_of(own.part), own.part, float(own.coefficients.norm())))
     return rows

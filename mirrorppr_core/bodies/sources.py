@@ -106,7 +106,9 @@ def body_of(pose: Pose | None, face: Face, mean_face: Tensor) -> Body:
     down = torch.stack([-torch.sin(placed.rotation), torch.cos(placed.rotation)])
     points, told = torch.zeros(len(JOINTS), 2), torch.zeros(len(JOINTS))
     if pose is not None:
-        points, told = pose.points.nan_to_num(), torch.where(usable(pose), pose.told, torch.zeros_like(pose.told))
+        # Only our own network's numbers are probabilities; another's joint counts in full or not at all.
+        sure = pose.told if pose.source == "mini" else torch.ones_like(pose.told)
+        points, told = pose.points.nan_to_num(), torch.where(usable(pose), sure, torch.zeros_like(sure))
     size = float(placed.scale)
     return Body(points, told, placed.translation, placed.translation + _CHIN * size * down, size)
 

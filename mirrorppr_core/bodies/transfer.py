@@ -12,7 +12,7 @@ Shapes: N cells a side of the face view.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,7 @@ from ..motion.explained import explained_motion
 from .frames import Body, facing, frames_of
 from .head import Head
 from .motion import CELLS_PER_UNIT, BodyMotion, Still, body_motion, carry, region_of
+from .named import KnownOperations
 from .pose_network import PoseNet
 from .sources import AUTO, PoseChoice, body_of, misfit, pose_of
 from .unit import measures, unit_of
@@ -101,6 +102,7 @@ class BodySight:
     net: PoseNet | None
     view: CanonicalView
     mean_face: Tensor
+    known: KnownOperations | None = None  # operations of the body that have a name
 
     @torch.no_grad()
     def read(self, before: Tensor, after: Tensor, overall: Copy, face: Face, pose: PoseChoice = AUTO) -> BodyReading:
@@ -114,6 +116,7 @@ class BodySight:
         if not _moved_beside(overall, fit_similarity(self.mean_face, face.landmarks), seen):
             return BodyReading(None, whole, moved=False)
         body, source = self.body(before, face, pose, "the exemplar")
+        body = replace(body, told=(body.told > 0).float())  # what is measured there is measured in full
         if source is None and self.net is None:
             return BodyReading(None, whole, moved=True, notes=(_NOT_CARRIED,))
         unit = unit_of(measures(facing(body))) or _FROM_EYES * body.eye_distance
@@ -123,13 +126,20 @@ class BodySight:
         if seen is not None:
             face_share = self._face_share(measured.planes, measured.view(view))
         places, motion = self._motion_in(low, high, unit, before, measured, view, face_share)
-        found, told = body_motion(motion, places, body, unit / CELLS_PER_UNIT, still_face=self._still(measured, face))
+        found, told = body_motion(
+            motion,
+            places,
+            body,
+            unit / CELLS_PER_UNIT,
+            still_face=self._still(measured, face),
+            known=self.known,
+        )
         if not found.moves or told < _LEAST_TOLD:
             note = _NO_JOINTS.format(photo="the exemplar") if body.middle("shoulder") is None else _NOT_CARRIED
             return BodyReading(None, whole, moved=True, notes=(note,))
         notes = (_FAR_AWAY,) * _moved_far_away(overall, low, high) + (_PARTLY,) * (told < _TOLD)
         still, (height, width) = self._still_at(face) if found.still_face else None, before.shape[-2:]
-        own = carry(found, body, 1.0, (height, width), still).field
+        own = carry(found, body, 1.0, (height, width), still, self.known).field
         return BodyReading(found, face_share, moved=True, largest_px=found.largest * unit, notes=notes, field=own)
 
     @torch.no_grad()
@@ -140,7 +150,7 @@ class BodySight:
         height, width = query.shape[-2:]
         body, source = self.body(query, face, pose, "the query")
         still = self._still_at(face) if motion.still_face else None
-        carried = carry(motion, body, strength, (height, width), still)
+        carried = carry(motion, body, strength, (height, width), still, self.known)
         if not carried.field.displacement.numel() and body.middle("shoulder") is None:
             return carried.field, (_NO_JOINTS.format(photo="this photo"),)
         moved = [group for group in motion.groups() if group not in carried.absent]

@@ -34,6 +34,7 @@ from torch import Tensor
 
 from ..bodies.families import Fitted
 from ..bodies.motion import BodyMotion
+from ..bodies.named import NamedBodyOperation
 from ..bodies.part_map import MapPart, PartMap
 from ..exemplar import Exemplar
 from ..file_writing import replacing
@@ -50,6 +51,7 @@ TYPES: dict[str, type] = {
     "fitted": Fitted,
     "part_map": PartMap,
     "map_part": MapPart,
+    "named_body": NamedBodyOperation,
     "sliders": Sliders,
     "amount": Amount,
     "scaled": Scaled,
@@ -59,7 +61,7 @@ TYPES: dict[str, type] = {
     "limited": Limited,
 }
 # Parts of operations, none by themselves.
-INNER = ("evidence", "body", "fitted", "part_map", "map_part", "amount", "patch_order")
+INNER = ("evidence", "body", "fitted", "part_map", "map_part", "named_body", "amount", "patch_order")
 PICTURES = ("none", "thumbnails", "exemplar")
 MAX_BYTES = 512 * 1024**2  # a few large exemplars; one operation alone takes 2 MB
 _MAX_NAME = 120

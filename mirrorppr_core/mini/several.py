@@ -31,6 +31,7 @@ MAX_PAIRS = 8  # more hardly help
 AGREE = 0.45  # cosine; of one tool on two people 0.7 or more in nine of ten cases, of two tools less in 98 of 100
 _COARSE = 4  # cells: motions are compared at this grain, finer ones never lie on each other
 _CELLS_PER_U = 32.0  # face motion is in cells, of which an eye distance has 16; u is about two eye distances
+_PUSH = 0.06  # u, what our own body operations move at 100 %
 
 
 def check_number(count: int) -> None:
@@ -161,7 +162,8 @@ def _amplitudes(bodies: Sequence[BodyMotion | None]) -> Tensor:
     for body in bodies:
         fitted = {} if body is None else {one.name: one.amplitudes for one in body.fitted}
         parts = {} if body is None else {f"map {one.part}": one.coefficients.flatten() for one in body.part_map.parts}
-        told.append(fitted | parts)
+        named = {} if body is None else {f"named {n.name}": _PUSH * torch.tensor([n.right, n.left]) for n in body.named}
+        told.append(fitted | parts | named)
     sizes = {name: len(values) for one in told for name, values in one.items()}
     return torch.stack([torch.cat([one.get(name, torch.zeros(size)) for name, size in sizes.items()]) for one in told])
 

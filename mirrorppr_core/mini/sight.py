@@ -19,6 +19,7 @@ from ..faces.view import CanonicalView, FaceView
 from ..geometry.crop import pixel_box
 from ..images import reduce
 from ..networks.mae import MAEEncoder
+from ..operations.known_pushes import KnownPushes
 
 _SEE_PX_PER_CELL = 6.0  # the encoder looks at 2 px a cell; more would be averaged away
 
@@ -39,7 +40,7 @@ class Sight:
 
     @property
     def bodies(self) -> BodySight:
-        return BodySight(self.body, self.view, self.locator.mean_face)
+        return BodySight(self.body, self.view, self.locator.mean_face, KnownPushes())
 
     def faces(self, photo: Tensor) -> list[Face]:
         """All faces of a photo (1, C, H, W) of any size, largest first."""

@@ -19,9 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mirrorppr_core.bodies.frames import Body, facing, frames_of
+from mirrorppr_core.bodies.frames import LEAST_TOLD, facing, frames_of
 from mirrorppr_core.bodies.pose import Pose
-from mirrorppr_core.bodies.pose_network import MEDIAPIPE_POSE
 from mirrorppr_core.bodies.sources import PoseChoice
 from mirrorppr_core.exemplar import Exemplar
 from mirrorppr_core.geometry.displacement import length, pixel_grid, warp
@@ -33,6 +32,7 @@ from ..data.tables import read_arrays, read_rows
 from ..evaluation.benchmark_report import mean, median
 from ..evaluation.intervals import mean_interval
 from ..evaluation.known_truth import CasePictures, Score, edited_region, score, strength_of, to_eight_bits
+from ..recipes.forms import body_of_pose
 from .tools import BODY_OPERATIONS, BRUSHES, KINDS, Edit, Person, drawn_edit, motion_at
 
 OWN, TRUE = "own joints", "true joints"
@@ -118,10 +118,7 @@ def _shown(file: str, identity: str, found: np.ndarray, size: tuple[int, int]) -
     pose[:, :2] -= 0.5  # MediaPipe measures from the picture's edge
     inside = ((pose[:, :2] >= 0) & (pose[:, :2] < torch.tensor([size[1], size[0]]))).all(1)
     pose[:, 3] *= inside
-    joints = pose[list(MEDIAPIPE_POSE)]
-    eyes, mouth = pose[[2, 5], :2].mean(0), pose[[9, 10], :2].mean(0)
-    across = max(float((pose[2, :2] - pose[5, :2]).norm()), 0.9 * float((mouth - eyes).norm()), 1.0)
-    body = Body(joints[:, :2], joints[:, 3], eyes, eyes + 1.7 * (mouth - eyes), across)
+    body = body_of_pose(pose, least=LEAST_TOLD)
     return Shown(pose=pose, body=body, file=file, identity=identity, size=size)
 
 

@@ -1,6 +1,6 @@
 """The motion of a recipe, computed only where it acts and only at the pixels asked for.
 
-    place_llw, place_professional  ->  one PlacedStep a step: a small table, its box, and what it says at any position
+    place_llw, place_professional, place_form  ->  one PlacedStep a step: a small table, its box, what it says anywhere
     motion_through(motions, view)  ->  the whole recipe at the output pixels of a view of the photo
 
 Following the steps backwards, p + d_n(p) is where step n takes a pixel from, and step n - 1 is asked there: exact for
@@ -28,6 +28,7 @@ from mirrorppr_core.operations.llw_exact import llw_motion
 from mirrorppr_core.operations.professional_table import OPERATIONS as PROFESSIONAL
 
 from .augment import Box, View
+from .forms import form_on_lattice
 from .lattice import Lattice
 from .pushes import pushes_on_lattice
 
@@ -79,6 +80,12 @@ def place_professional(
     """A professional operation, interpolated.  mesh: (478, 2).  pose: (33, 2..4)."""
     landmarks = pose if PROFESSIONAL[operation].on_body else mesh
     lattice, box = pushes_on_lattice(landmarks, operation=operation, strength=strength, side=side)
+    return PlacedStep(at=lattice.at, box=box, longest=_longest(lattice.values))
+
+
+def place_form(pose: Tensor, *, operation: str, strength: float, side: str) -> PlacedStep:
+    """A body operation in another tool's form.  pose: (33, 3) or (33, 4)."""
+    lattice, box = form_on_lattice(pose, operation=operation, strength=strength, side=side)
     return PlacedStep(at=lattice.at, box=box, longest=_longest(lattice.values))
 
 

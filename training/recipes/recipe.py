@@ -28,7 +28,7 @@ from mirrorppr_core.images import as_float
 from mirrorppr_core.operations import llw, professional_table
 from mirrorppr_core.operations.professional import LEAST_VISIBILITY, SIDES
 
-from .placed_steps import PlacedStep, field_of, followed, place_llw, place_professional
+from .placed_steps import PlacedStep, field_of, followed, place_form, place_llw, place_professional
 
 MODES = llw.MODES
 SIMULATED: tuple[str, ...] = tuple(llw.OPERATIONS)
@@ -44,16 +44,19 @@ GROUPS = {
     "all": ALL_OPERATIONS,
 }
 WEAKEST = 30  # percent; weaker retouches of a face of 100 px move less than a pixel
+BODY_TOOLS = ("pushes", "forms")  # whose windows a body operation has: ours, or those measured on a commercial tool
 ONE_SIDED_SHARE = 0.2  # of the drawn steps that could be, evenly left and right
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One operation. strength: -100..100 percent. side: the person's own, for paired professional operations."""
+    """One operation. strength: -100..100 percent. side: the person's own, for paired professional operations.
+    tool: one of BODY_TOOLS, for operations of the body."""
 
     operation: str
     strength: float
     side: str = "both"
+    tool: str = "pushes"
 
     def __post_init__(self) -> None:
         if self.operation not in ALL_OPERATIONS:  # the name of a group is none
@@ -62,6 +65,11 @@ class Step:
             raise ValueError(f"strength={self.strength} of {self.operation}: use -100 to 100 percent")
         if self.side not in SIDES:
             raise ValueError(f"side={self.side!r} of {self.operation}: use one of {', '.join(SIDES)}")
+        if self.tool not in BODY_TOOLS or (self.tool != "pushes" and self.operation not in PROFESSIONAL_BODY):
+            raise ValueError(
+                f"tool={self.tool!r} of {self.operation}: use one of {', '.join(BODY_TOOLS)}; what is not of the body "
+                "has pushes alone"
+            )
         if self.side != "both" and not has_sides(self.operation):
             raise ValueError(f"{self.operation} acts on both sides at once: use side='both', not {self.side!r}")
 
@@ -142,9 +150,16 @@ def can_do(recipe: Recipe, mesh: Tensor | None, pose: Tensor | None) -> bool:
 
 
 def draw_recipe(
-    generator: torch.Generator, operations: Sequence[str], *, max_steps: int = 3, mode: str = "exact"
+    generator: torch.Generator,
+    operations: Sequence[str],
+    *,
+    max_steps: int = 3,
+    mode: str = "exact",
+    body_tools: Sequence[str] = BODY_TOOLS[:1],
 ) -> Recipe:
-    """One to max_steps different operations at random; strengths of 30..100 percent, whole numbers, either sign."""
+    """One to max_steps different operations at random; strengths of 30..100 percent, whole numbers, either sign.
+    body_tools: of BODY_TOOLS, each as often; a single one takes nothing from the generator.
+    """
     if max_steps < 1:
         raise ValueError(f"max_steps={max_steps}: use 1 or more")
     if not operations:
@@ -152,7 +167,7 @@ def draw_recipe(
     _check_mode(mode, operations)
     num_steps = _below(generator, min(max_steps, len(operations))) + 1
     order = torch.randperm(len(operations), generator=generator)[:num_steps].tolist()
-    return Recipe(steps=tuple(_draw_step(generator, operations[i]) for i in order), mode=mode)
+    return Recipe(steps=tuple(_draw_step(generator, operations[i], body_tools) for i in order), mode=mode)
 
 
 def recipe_displacement(recipe: Recipe, mesh: Tensor | None, pose: Tensor | None, size: tuple[int, int]) -> Tensor:
@@ -210,6 +225,8 @@ def recipe_folds(motion: Field | Tensor) -> bool:
 def _place(step: Step, mesh: Tensor | None, pose: Tensor | None, size: tuple[int, int]) -> PlacedStep:
     if step.operation in SIMULATED:
         return place_llw(mesh, size, operation=step.operation, strength=step.strength)
+    if step.tool == "forms":
+        return place_form(pose, operation=step.operation, strength=step.strength, side=step.side)
     return place_professional(mesh, pose, operation=step.operation, strength=step.strength, side=step.side)
 
 
@@ -246,15 +263,18 @@ def _shows(name: str, side: str, mesh: Tensor | None, pose: Tensor | None) -> bo
     return any(all(seen[i] for i in push.landmarks) for push in pushes)
 
 
-def _draw_step(generator: torch.Generator, operation: str) -> Step:
+def _draw_step(generator: torch.Generator, operation: str, body_tools: Sequence[str]) -> Step:
     strength = WEAKEST + _below(generator, 101 - WEAKEST)
     sign = 1 - 2 * _below(generator, 2)
     one_sided = float(torch.rand((), generator=generator)) < ONE_SIDED_SHARE
     side = ("left", "right")[_below(generator, 2)]
+    several = len(body_tools) > 1 and operation in PROFESSIONAL_BODY
+    tool = body_tools[_below(generator, len(body_tools)) if several else 0]
     return Step(
         operation=operation,
         strength=float(sign * strength),
         side=side if one_sided and has_sides(operation) else "both",
+        tool=tool if operation in PROFESSIONAL_BODY else BODY_TOOLS[0],
     )
 
 

@@ -157,7 +157,13 @@ class PairMaker:
                 continue
             for draw in range(MOST_RECIPES):
                 generator = torch.Generator().manual_seed(seed_of("recipe", self.spec.seed, index, number, draw))
-                recipe = draw_recipe(generator, possible, max_steps=self.spec.max_steps, mode=self.spec.mode)
+                recipe = draw_recipe(
+                    generator,
+                    possible,
+                    max_steps=self.spec.max_steps,
+                    mode=self.spec.mode,
+                    body_tools=self.spec.body_tools,
+                )
                 made = _retouched(ready, recipe)
                 if isinstance(made, _Retouched):
                     tally.used(portrait, recipe)

@@ -17,7 +17,7 @@ import PIL
 import torch
 
 from ..data.portrait_folder import PortraitFolder
-from ..recipes.recipe import WEAKEST, draw_recipe, operations_named
+from ..recipes.recipe import BODY_TOOLS, WEAKEST, draw_recipe, operations_named
 from .code_version import code_version
 
 FORMAT_VERSION = 1
@@ -42,6 +42,7 @@ class DatasetSpec:
     quality: int = 95  # of jpg, which is stored without chroma subsampling
     fields: bool = False  # store the true motion as well
     pairs_per_portrait: int = 4  # in a row
+    body_tools: tuple[str, ...] = BODY_TOOLS[:1]  # whose windows the operations of the body have, each as often
 
     def __post_init__(self) -> None:
         for name in ("num_pairs", "shard_size", "max_steps", "pairs_per_portrait"):
@@ -52,6 +53,8 @@ class DatasetSpec:
         # Says what is wrong with unknown operations and modes, and with operations that a mode does not know.
         operations_named(",".join(self.operations))
         draw_recipe(torch.Generator(), self.operations, max_steps=self.max_steps, mode=self.mode)
+        if not self.body_tools or not set(self.body_tools) <= set(BODY_TOOLS):
+            raise ValueError(f"body_tools={self.body_tools}: use one or more of {', '.join(BODY_TOOLS)}")
         if self.side < 64:
             raise ValueError(f"side={self.side}: use 64 pixels or more, 512 or 1024 is usual")
         if self.picture not in PICTURES:
@@ -75,7 +78,12 @@ def manifest(spec: DatasetSpec, folder: PortraitFolder) -> dict:
     known = [folder.known(index) for index in range(len(folder))]
     return {
         "format": FORMAT_VERSION,
-        "dataset": {**told, "operations": list(spec.operations), "strengths": [WEAKEST, 100]},
+        "dataset": {
+            **told,
+            "operations": list(spec.operations),
+            "body_tools": list(spec.body_tools),
+            "strengths": [WEAKEST, 100],
+        },
         "portraits": {
             "count": len(folder),
             "digest": _portraits_digest(folder),

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from standing import SIZE, STANDING, grid, person
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -12,41 +13,21 @@ from mirrorppr_core.bodies.fit import explain, with_sides
 from mirrorppr_core.bodies.frames import GROUPS, Body, facing, frames_of, group_of
 from mirrorppr_core.bodies.motion import BodyMotion, body_motion, carry
 from mirrorppr_core.bodies.part_map import MapPart
-from mirrorppr_core.bodies.pose_network import JOINTS, MIRROR_JOINTS
+from mirrorppr_core.bodies.pose_network import MIRROR_JOINTS
 from mirrorppr_core.bodies.unit import measures, shared_unit, unit_of
-from mirrorppr_core.geometry.displacement import jacobian_determinant, pixel_grid
+from mirrorppr_core.geometry.displacement import jacobian_determinant
 from mirrorppr_core.mini.operation_file import INNER, TYPES
 from mirrorppr_core.records import from_record, to_record
 
-STANDING = {
-    "shoulder_r": (190, 200), "shoulder_l": (310, 200), "elbow_r": (175, 310), "elbow_l": (325, 310),
-    "wrist_r": (170, 405), "wrist_l": (330, 405), "hip_r": (215, 370), "hip_l": (285, 370),
-    "knee_r": (212, 510), "knee_l": (288, 510), "ankle_r": (210, 640), "ankle_l": (290, 640),
-}  # fmt: skip
-SIZE = (700, 500)
-AMPLITUDES = {"lobe": 0.05, "waist": 0.03, "neck": 0.03, "arms": 0.02, "legs": 0.04}
-
-
-def person(*, untold: tuple[str, ...] = (), scale: float = 1.0, shift=(0.0, 0.0), **moved: tuple[float, float]) -> Body:
-    """Someone who stands straight, eyes at (250, 100), 28 px apart."""
-    joints = STANDING | moved
-    points, told = torch.zeros(len(JOINTS), 2), torch.zeros(len(JOINTS))
-    for name, place in joints.items():
-        points[JOINTS.index(name)] = scale * torch.tensor(place, dtype=torch.float32) + torch.tensor(shift)
-        told[JOINTS.index(name)] = float(name not in untold)
-    eyes, chin = (scale * torch.tensor(p) + torch.tensor(shift) for p in ((250.0, 100.0), (250.0, 148.0)))
-    return Body(points, told, eyes, chin, 28.0 * scale)
-
-
-def grid(size=SIZE, step: int = 9) -> Tensor:
-    """(N, 2) places."""
-    return (pixel_grid(size[0] // step, size[1] // step) * step).flatten(2)[0].T.contiguous()
+AMPLITUDES = {"lobe": 0.05, "waist": 0.03, "neck": 0.03, "arms": 0.02, "legs": 0.04, "swell": 0.08, "pair": 0.06}
 
 
 def made(name: str, body: Body, places: Tensor) -> Tensor:
     family = NAMED[name]
     paired = name in ("waist", "neck")
-    signs = torch.tensor([(1.0 if c.sign > 0 or paired else -1.0) * c.across for c in family.columns])
+    signs = torch.tensor(
+        [1.0 if c.stretch else (1.0 if c.sign > 0 or paired else -1.0) * c.across for c in family.columns]
+    )
     fitted = Fitted(name, torch.tensor(family.starts[0]), AMPLITUDES[name] * signs)
     return motion_of(fitted, frames_of(body, unit_of(measures(body))), places)
 

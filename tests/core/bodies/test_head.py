@@ -136,3 +136,20 @@ def test_a_face_of_40_pixels_is_found_where_a_head_is_told(model):
     (face,) = face_near(locator, photo, [(x + 8, y - 6, 55.0)])
     assert abs(face.size_px - 40) < 6 and abs((face.box[0] + face.box[2]) / 2 - x) < 4
     assert face_near(locator, photo, [(800.0, 1200.0, 55.0)]) == []
+
+
+def test_a_cut_out_of_165_by_768_pixels_is_a_photo(model, shoulders):
+    person = F.interpolate(hopper().float() / 255, (193, 165), mode="bicubic", antialias=True).clamp(0, 1)
+    photo = torch.cat([person, person[..., -1:, :].expand(-1, -1, 575, -1)], dim=2)
+    result = model.retouch(photo, shoulders)
+    assert result.image.shape[-2:] == (768, 165) and result.field.max_px > 0.5
+
+
+def test_from_the_side_the_neck_tells_how_large_the_head_is(model):
+    pose = standing(100.0)
+    points = pose.points.clone()
+    points[5:13, 0] = 300 + 0.1 * (points[5:13, 0] - 300)
+    told = pose.told.clone()
+    told[11:13] = 0
+    head = head_of(Pose(points=points, told=told, source="given"), model.extractor.sight.locator)
+    assert 12 < float(fit_similarity(model.extractor.sight.locator.mean_face, head.landmarks).scale) < 25
