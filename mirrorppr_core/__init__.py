@@ -3,6 +3,8 @@
     file_writing.py  the one way in which files are written: complete or absent
     wording.py       messages of one sentence;  picture_guard.py: the one way in which picture files are opened
     images.py, photo_files.py, weights_file.py    what a picture tensor is, picture files, safetensors files
+    stopping.py      how long work is stopped by whoever started it
+    one_thread.py    work whose result shall not depend on the number of threads
     windows.py       means and extremes over windows of a picture
     exemplar.py      the pair: one photo before and after, and whether two pictures can be that
     records.py       frozen dataclasses as JSON and named tensors, for operation files

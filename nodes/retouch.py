@@ -22,6 +22,7 @@ from .sockets import (
     OperationSocket,
     face_input,
     found_by,
+    interruptible,
     moved_mask,
     naming,
     photos,
@@ -129,7 +130,7 @@ class RetouchSampler(io.ComfyNode):
         results: list[Retouched] = []
         choices = pose_choices(pose, joints, query, "pose")
         for index, (photo, meant) in enumerate(zip(photos(query), regions(region, query), strict=True)):
-            with naming(index, len(query)):
+            with naming(index, len(query)), interruptible():
                 try:
                     result = dit.retouch(
                         photo,

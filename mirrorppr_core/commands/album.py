@@ -26,6 +26,7 @@ from ..mini.editor import MAX_STRENGTH, RetouchConfig
 from ..mini.files import bundled_set
 from ..mini.pipeline import MirrorPPR
 from ..photo_files import prepare_folder
+from .ending import tell_when_stopped
 from .source import Source, add_source, source_files, take
 
 
@@ -57,6 +58,7 @@ def run(options: Any) -> int:
     prepare_folder(options.out / FOLDER)
     journal = Journal(options.out / FOLDER / "journal.jsonl", settings_of(operation, config))
     began, rows, repeated = time.perf_counter(), [], 0
+    tell_when_stopped(set=model.editor.set_id, **source.report, photos=rows)
     steps = run_album(
         album,
         lambda photo: model.retouch(photo, operation, config),

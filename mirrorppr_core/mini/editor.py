@@ -31,7 +31,9 @@ from ..geometry.field import Field, apply_field, joined
 from ..images import check_not_plain, check_photo
 from ..networks.config import ModelConfig
 from ..networks.connector import Connector
+from ..one_thread import one_thread
 from ..operations.atoms import atoms_of
+from ..stopping import stop_if_asked
 from .arithmetic import MOST, AnyOperation, field_of, leaves, moves_body, moves_face
 from .field_dit import FieldDiT
 from .findings import FACELESS
@@ -115,18 +117,19 @@ class FieldEditor:
             (rh, rw), fix = region.shape[-2:], "paint or resize the mask at the query's size"
             raise ValueError(f"the mask is {rw}x{rh} but the query is {width}x{height}: {fix}")
         pose = pose or AUTO
-        found = self.sight.people(query, pose)
-        faceless = bool(found) and isinstance(found[0], Head)
-        faces = choose(found if not faceless or moves_body(operation) else [], config.face, region=region)
-        walk = Walk(num_steps=config.num_steps, seed=config.seed, refine=config.refine, on_step=on_step)
-        people = [self._person(query, face, connector, walk, pose) for face in faces]
-        nothing, remarks = Field.zero(height, width), []
-        fields = [
-            field_of(operation, person.face, person.apply, strength=config.strength, remarks=remarks)
-            for person in people
-            if config.strength != 0
-        ]
-        field = joined(fields, nothing)
+        with one_thread():
+            found = self.sight.people(query, pose)
+            faceless = bool(found) and isinstance(found[0], Head)
+            faces = choose(found if not faceless or moves_body(operation) else [], config.face, region=region)
+            walk = Walk(num_steps=config.num_steps, seed=config.seed, refine=config.refine, on_step=on_step)
+            people = [self._person(query, face, connector, walk, pose) for face in faces]
+            nothing, remarks = Field.zero(height, width), []
+            fields = [
+                field_of(operation, person.face, person.apply, strength=config.strength, remarks=remarks)
+                for person in people
+                if config.strength != 0
+            ]
+            field = joined(fields, nothing)
         remarks += [note for person in people for note in person.notes]
         if faceless and moves_face(operation):
             remarks.insert(0, FACELESS.format(photo="this photo", part="is repeated"))
@@ -186,6 +189,7 @@ def _folded_pixels(displacement: Tensor) -> int:
         return 0
     folded = 0
     for top in range(0, height, _STRIP_ROWS):
+        stop_if_asked()
         low, high = max(0, top - 1), min(height, top + _STRIP_ROWS + 1)
         areas = jacobian_determinant(displacement[..., low:high, :])[..., top - low :, :][..., :_STRIP_ROWS, :]
         folded += int((areas <= 0).sum())
