@@ -4,6 +4,8 @@
     wording.py       messages of one sentence;  picture_guard.py: the one way in which picture files are opened
     images.py, photo_files.py, weights_file.py, settings_file.py    what a picture tensor is, picture files,
                      safetensors files, settings out of JSON
+    stopping.py      how long work is stopped by whoever started it
+    one_thread.py    work whose result shall not depend on the number of threads
     windows.py       means and extremes over windows of a picture
     photo_depth.py, photo_metadata.py, photo_saving.py    16 bits, what a file carries beside pixels, how it is written
     exemplar.py      the pair: one photo before and after, and whether two pictures can be that

@@ -11,6 +11,7 @@ from math import isfinite
 import torch
 from torch import Tensor
 
+from .stopping import stop_if_asked
 from .windows import block_mean
 
 MIN_SIDE = 256  # of the longer side
@@ -67,7 +68,10 @@ def reduce(image: Tensor, factor: int) -> Tensor:
     if factor == 1:
         return as_float(rgb)
     rows = max(1, _STRIP_ROWS // factor) * factor
-    strips = [block_mean(as_float(rgb[:, :, y : y + rows]), factor) for y in range(0, image.shape[-2], rows)]
+    strips = []
+    for top in range(0, image.shape[-2], rows):
+        stop_if_asked()
+        strips.append(block_mean(as_float(rgb[:, :, top : top + rows]), factor))
     return torch.cat(strips, dim=2)
 
 

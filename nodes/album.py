@@ -9,6 +9,7 @@ import comfy.model_management
 import comfy.utils
 import folder_paths
 from comfy_api.latest import io
+from torch import Tensor
 
 from ..mirrorppr_core.albums.doubt import ranked
 from ..mirrorppr_core.albums.journal import Journal
@@ -16,7 +17,7 @@ from ..mirrorppr_core.albums.photos import SUFFIXES, check_apart, find_photos
 from ..mirrorppr_core.albums.run import ON_ERROR, run_album, settings_of
 from ..mirrorppr_core.albums.sheet import FOLDER, draw_album_sheet
 from ..mirrorppr_core.file_writing import replacing
-from ..mirrorppr_core.mini.editor import RetouchConfig
+from ..mirrorppr_core.mini.editor import RetouchConfig, Retouched
 from ..mirrorppr_core.mini.files import check_one_set
 from ..mirrorppr_core.photo_saving import FORMATS, Saving
 from .sockets import (
@@ -26,6 +27,7 @@ from .sockets import (
     OperationSocket,
     face_input,
     found_by,
+    interruptible,
     pictures_to_image,
     strength_input,
 )
@@ -106,10 +108,15 @@ class RetouchAlbum(io.ComfyNode):
         check_apart(album, out)
         (out / FOLDER).mkdir(parents=True, exist_ok=True)
         journal = Journal(out / FOLDER / "journal.jsonl", settings_of(operation, config, saving))
+
+        def retouch(photo: Tensor) -> Retouched:
+            with interruptible():
+                return dit.retouch(photo, operation, connector.connector, config)
+
         bar, rows = comfy.utils.ProgressBar(len(album.photos)), []
         for step in run_album(
             album,
-            lambda photo: dit.retouch(photo, operation, connector.connector, config),
+            retouch,
             out=out,
             journal=journal,
             on_error=on_error,

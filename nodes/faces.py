@@ -10,7 +10,7 @@ from ..mirrorppr_core.faces.locator import Face
 from ..mirrorppr_core.faces.search import locate
 from ..mirrorppr_core.images import check_photo
 from .picture import draw_faces
-from .sockets import CATEGORY, FACE_NUMBERS, ExtractorSocket, found_by, one_photo, pictures_to_image
+from .sockets import CATEGORY, FACE_NUMBERS, ExtractorSocket, found_by, interruptible, one_photo, pictures_to_image
 
 
 class FindFaces(io.ComfyNode):
@@ -56,7 +56,8 @@ class FindFaces(io.ComfyNode):
     def execute(cls, extractor, image, face, x=-1, y=-1) -> io.NodeOutput:
         photo = one_photo(image, "image")
         check_photo(photo, "image")
-        faces = locate(extractor.sight.locator, photo)
+        with interruptible():
+            faces = locate(extractor.sight.locator, photo)
         chosen = choose(faces, face) if x < 0 or y < 0 else [_at(faces, x, y)]
         region = torch.zeros(1, *photo.shape[-2:])
         for one in chosen:

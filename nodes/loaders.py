@@ -4,7 +4,9 @@ A set is a folder of safetensors files that were trained together (mirrorppr_cor
 downloaded. Files are chosen by name from a list, never by a free path.
 
 Mini runs on the CPU in about a second, so its models stay there: they take no GPU memory from the user's other
-models, and results are the same on every machine. Loaded models are kept until their files change or others come.
+models. What decides a result runs on one thread (one_thread.py), so the same seed gives the same file however many
+threads there are; other processors round otherwise, by some 1e-5 pixel. Loaded models are kept until their files
+change or others come.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from .sockets import (
     exemplar_pairs,
     face_input,
     found_by,
+    interruptible,
     pictures_to_image,
     pose_choices,
     pose_inputs,
@@ -67,7 +68,9 @@ class ExtractOperation(io.ComfyNode):
     @classmethod
     def execute(cls, extractor, before, after, face="only", pose=None, joints="auto") -> io.NodeOutput:
         pairs = exemplar_pairs(before, after)
-        found = extractor.extract_together(pairs, face=face, poses=pose_choices(pose, joints, before, "pose"))
+        poses = pose_choices(pose, joints, before, "pose")
+        with interruptible():
+            found = extractor.extract_together(pairs, face=face, poses=poses)
         seen = [(pair.before, one) for pair, one in zip(pairs, found.each, strict=True) if one is not None]
         drawn = [draw_findings(photo, one.face, one.field) for photo, one in seen]
         return io.NodeOutput(found.operation, pictures_to_image(drawn), _notes(found.operation))

@@ -6,7 +6,16 @@ from comfy_api.latest import io
 
 from ..mirrorppr_core.exemplar import Exemplar
 from .picture import draw_findings
-from .sockets import CATEGORY, ExtractorSocket, OperationSocket, face_input, found_by, one_photo, pictures_to_image
+from .sockets import (
+    CATEGORY,
+    ExtractorSocket,
+    OperationSocket,
+    face_input,
+    found_by,
+    interruptible,
+    one_photo,
+    pictures_to_image,
+)
 
 
 class RefineOperation(io.ComfyNode):
@@ -40,7 +49,8 @@ class RefineOperation(io.ComfyNode):
     @classmethod
     def execute(cls, extractor, operation, before, corrected, face="only") -> io.NodeOutput:
         pair = Exemplar(one_photo(before, "before"), one_photo(corrected, "corrected"))
-        seen = extractor.refine(operation, pair, face=face)
+        with interruptible():
+            seen = extractor.refine(operation, pair, face=face)
         picture = draw_findings(pair.before, seen.face, seen.field)
         notes = (f"read from {seen.operation.pairs} pairs", *seen.operation.notes)
         return io.NodeOutput(seen.operation, pictures_to_image([picture]), "\n".join(notes))

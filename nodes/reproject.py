@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..mirrorppr_core.motion.reproject import ReprojectConfig, Reprojected, reproject
-from .sockets import CATEGORY, FieldSocket, found_by, naming, photos, to_image
+from .sockets import CATEGORY, FieldSocket, found_by, interruptible, naming, photos, to_image
 
 
 class Reproject(io.ComfyNode):
@@ -66,7 +66,7 @@ class Reproject(io.ComfyNode):
         results = []
         for index, (photo, version) in enumerate(pairs):
             comfy.model_management.throw_exception_if_processing_interrupted()
-            with naming(index, len(pairs)):
+            with naming(index, len(pairs)), interruptible():
                 results.append(reproject(photo, version, config))
             bar.update(1)
         return io.NodeOutput(

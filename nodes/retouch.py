@@ -24,6 +24,7 @@ from .sockets import (
     OperationSocket,
     face_input,
     found_by,
+    interruptible,
     moved_mask,
     naming,
     photos,
@@ -142,7 +143,7 @@ class RetouchSampler(io.ComfyNode):
         if frames is not None:
             _looked_through(frames, query, region, choices)
         for index, (photo, meant) in enumerate(zip(photos(query), regions(region, query), strict=True)):
-            with naming(index, len(query)):
+            with naming(index, len(query)), interruptible():
                 try:
                     if frames is None:
                         result = dit.retouch(

@@ -17,7 +17,17 @@ from ..mirrorppr_core.faces.locator import Face
 from ..mirrorppr_core.geometry.field import Field, apply_field
 from ..mirrorppr_core.images import check_photo
 from ..mirrorppr_core.operations.llw import OPERATIONS, llw_displacement
-from .sockets import CATEGORY, ExtractorSocket, FieldSocket, face_input, found_by, naming, photos, to_image
+from .sockets import (
+    CATEGORY,
+    ExtractorSocket,
+    FieldSocket,
+    face_input,
+    found_by,
+    interruptible,
+    naming,
+    photos,
+    to_image,
+)
 
 _SQUARE = 1.6  # side, in face sizes: a close portrait, as in the simulated training pairs
 _EVALUATED_PX = 1024  # of the square, at most; the motion is smooth and loses nothing
@@ -70,7 +80,7 @@ class SimulateRetouch(io.ComfyNode):
     def execute(cls, extractor, image, operation, strength, face="only") -> io.NodeOutput:
         results, fields = [], []
         for index, photo in enumerate(photos(image)):
-            with naming(index, len(image)):
+            with naming(index, len(image)), interruptible():
                 check_photo(photo, "image")
                 (person,) = choose(extractor.sight.faces(photo), face)
             fields.append(simulated_field(photo, person, operation, strength))

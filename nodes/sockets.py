@@ -13,8 +13,9 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
+import comfy.model_management
 import numpy as np
 import torch
 from comfy_api.latest import io
@@ -27,6 +28,7 @@ from ..mirrorppr_core.exemplar import Exemplar
 from ..mirrorppr_core.geometry.displacement import changed_mask
 from ..mirrorppr_core.geometry.field import Field
 from ..mirrorppr_core.mini.editor import MAX_STRENGTH
+from ..mirrorppr_core.stopping import stoppable
 
 ExtractorSocket = io.Custom("MIRRORPPR_EXTRACTOR")  # core OperationExtractor
 ConnectorSocket = io.Custom("MIRRORPPR_CONNECTOR")  # core LoadedConnector
@@ -170,6 +172,11 @@ def moved_mask(fields: Sequence[Field]) -> Tensor:
             left, top, right, bottom = field.box
             mask[top:bottom, left:right] = changed_mask(field.displacement)[0, 0]
     return masks
+
+
+def interruptible() -> AbstractContextManager[None]:
+    """Core's work in the block ends soon after the user interrupts the run."""
+    return stoppable(comfy.model_management.throw_exception_if_processing_interrupted)
 
 
 @contextmanager

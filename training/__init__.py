@@ -11,3 +11,7 @@ To add a preset: a function in presets.py and its name in PRESETS.
 To add an engine: a folder with an engine.py (check and build) and a line in runs/preset.py ENGINES.
 To add a benchmark of quality: a program here and its cases in evaluation/; of speed: a script in tests/benchmarks/.
 """
+
+from mirrorppr_core.commands.waiting import wait_passively
+
+wait_passively()  # here, because it must come before torch is imported by any program or worker

@@ -27,6 +27,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mirrorppr_core.commands.ending import note_signal
 from mirrorppr_core.file_writing import write_file
 
 from .presets import PRESETS, load_preset
@@ -141,6 +142,7 @@ def stop_on_signal() -> Callable[[], bool]:
         if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked.append(number)
+        note_signal(number)  # it decides the exit status
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, remember)

@@ -25,6 +25,7 @@ from torch import Tensor
 from ..geometry.displacement import length
 from ..geometry.field import Field
 from ..geometry.unfold import unfold
+from ..stopping import stop_if_asked
 from .families import Fitted, motion_of
 from .fit import explain
 from .frames import GROUPS, Body, Frame, facing, frames_of, group_of
@@ -180,6 +181,7 @@ def carry(
     step = torch.tensor([(right - left) / points.shape[1], (bottom - top) / points.shape[0]]).view(1, 2, 1, 1)
     wanted = moved_at(points) / step
     kept = unfold(wanted, torch.zeros_like(wanted))
+    stop_if_asked()
     dense = F.interpolate(kept * step, (bottom - top, right - left), mode="bicubic", align_corners=False)
     field = Field(displacement=dense, left=left, top=top, height=size[0], width=size[1])
     return Carried(field, not torch.equal(kept, wanted), missed, absent, beyond)

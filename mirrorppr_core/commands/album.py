@@ -30,6 +30,7 @@ from ..mini.files import bundled_set
 from ..mini.pipeline import MirrorPPR
 from ..mini.sequence import FrameSequence
 from ..photo_files import prepare_folder
+from .ending import tell_when_stopped
 from .results import add_results, read_query, saving_of
 from .source import Source, add_source, source_files, take
 
@@ -73,6 +74,7 @@ def run(options: Any) -> int:
     read = partial(read_query, options=options)
     of_frame = _followed(album, read, model, operation, config) if options.sequence else None
     began, rows, repeated = time.perf_counter(), [], 0
+    tell_when_stopped(set=model.editor.set_id, **source.report, photos=rows)
     steps = run_album(
         album,
         lambda photo: model.retouch(photo, operation, config),

@@ -43,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
         problem = f"{error}. The Qwen engine outside ComfyUI needs: pip install diffusers peft 'transformers>=5'"
     except torch.OutOfMemoryError as error:
         problem = f"{error} The photos are too large for this device: reduce them, or use --device cpu."
+    except BrokenPipeError:
+        raise  # whoever read the answer is gone: ending.py
     except (ValueError, OSError) as error:
         problem = str(error)
     print(f"error: {problem}", file=sys.stderr)

@@ -28,6 +28,7 @@ from ..mini.files import bundled_set
 from ..mini.pipeline import MirrorPPR
 from ..photo_files import Photo, check_saving, prepare_folder, write_photo
 from ..photo_saving import Saving
+from .ending import tell_when_stopped
 from .results import add_results, read_query, saving_of
 from .source import add_source, pair_files, pose_choice, read_pairs, source_files, take
 
@@ -88,10 +89,10 @@ def _retouch(options: Any) -> dict[str, Any]:
     loaded = time.perf_counter()
     source = take(options, model)
     prepare_folder(options.out)
-    rows = [
-        _one(model, source.operation, config, query, target, file, options)
-        for (query, target), file in zip(targets, joints, strict=True)
-    ]
+    rows: list[dict[str, Any]] = []
+    tell_when_stopped(set=model.editor.set_id, **source.report, queries=rows)
+    for (query, target), file in zip(targets, joints, strict=True):
+        rows.append(_one(model, source.operation, config, query, target, file, options))
     return {
         "set": model.editor.set_id,
         **source.report,
@@ -158,6 +159,7 @@ def _retouch_qwen(options: Any) -> dict[str, Any]:
     operation = engine.extract(exemplar)
     prepare_folder(options.out)
     failed, reading, rows = [], deque(), []
+    tell_when_stopped(set=engine.files.set_id, queries=rows, failed=failed)
     photos = _readable(targets, reading, failed, options)
     for result in retouch_album(
         engine, photos, operation, config, strength=options.strength, generated=options.generated

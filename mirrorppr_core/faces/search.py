@@ -18,6 +18,7 @@ from torch import Tensor
 from ..geometry.crop import pixel_box, widened
 from ..geometry.similarity import Similarity
 from ..images import reduce
+from ..one_thread import one_thread
 from .locator import Candidate, Face, Locator, distinct_candidates, distinct_faces
 
 SMALLEST_FACE_PX = 50  # in photos up to MAX_TILES tiles, about 80 megapixels
@@ -33,6 +34,7 @@ _NEAR, _LIKE, _SMALLEST_NEAR_PX = 0.8, 2.5, 18  # how far off in its sizes and h
 _TURNS = (90, -90, 180, 45, -45, 135, -135)  # degrees, tried in this order
 
 
+@one_thread()
 def locate(locator: Locator, image: Tensor) -> list[Face]:
     """All faces of a photo (1, C, H, W) of any size, largest first, in photo pixels."""
     factor = -(-max(image.shape[-2:]) // _LOCATE_SIDE)

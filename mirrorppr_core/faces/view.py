@@ -25,6 +25,7 @@ from ..geometry.crop import pixel_box
 from ..geometry.displacement import pixel_grid, sample, smoothstep
 from ..geometry.field import Field
 from ..geometry.similarity import Similarity, fit_similarity
+from ..stopping import stop_if_asked
 from ..windows import block_mean
 from .landmarks import OVAL
 from .outline import onto
@@ -174,6 +175,7 @@ class CanonicalView(nn.Module):
         points = torch.stack([x.expand(rows, -1), y[:, None].expand(-1, columns)])[None].to(motion)
         cells = self._invert(points, view)
         local = _turn(_sample_zero(motion, cells), view.similarity.linear())
+        stop_if_asked()
         dense = F.interpolate(local, size=(bottom - top, right - left), mode="bicubic", align_corners=False)
         return Field(displacement=dense, left=left, top=top, height=height, width=width)
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..stopping import stop_if_asked
 from ..windows import block_mean
 from .similarity import Similarity
 
@@ -32,6 +33,7 @@ def crop(image: Tensor, frame: Similarity, size: int) -> Tensor:
     Reduces by whole factors with area averaging first, so that a face in a 24-megapixel photo is neither
     aliased nor paid for outside the crop; the photo's border is repeated where the frame leaves it.
     """
+    stop_if_asked()
     scale, rotation, (x, y) = float(frame.scale), float(frame.rotation), frame.translation.tolist()
     cos, sin = scale * math.cos(rotation), scale * math.sin(rotation)
     step = max(1, int(2 * scale / size))

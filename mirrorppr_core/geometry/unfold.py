@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..stopping import stop_if_asked
+
 _ITERATIONS = 60
 _FLOOR = 0.12  # smallest area, relative to the face's own, that a cell may shrink to
 
@@ -25,6 +27,7 @@ def unfold(motion: Tensor, shape: Tensor) -> Tensor:
     own = area(shape)
     support = (motion != 0).any(dim=1, keepdim=True)
     for _ in range(_ITERATIONS):
+        stop_if_asked()
         folded = area(shape + motion) < _FLOOR * own  # (B, 1, N - 1, N - 1)
         if not folded.any():
             break

@@ -31,7 +31,9 @@ from ..geometry.field import Field, apply_field, joined
 from ..images import check_not_plain, check_photo
 from ..networks.config import ModelConfig
 from ..networks.connector import Connector
+from ..one_thread import one_thread
 from ..operations.atoms import atoms_of
+from ..stopping import stop_if_asked
 from .arithmetic import MOST, AnyOperation, field_of, leaves, moves_body, moves_face
 from .confidence import Cues, confidence_in
 from .field_dit import FieldDiT
@@ -124,19 +126,20 @@ class FieldEditor:
         height, width = query.shape[-2:]
         _check_region(region, height, width)
         pose = pose or AUTO
-        found = [frame.face] if frame is not None else self.sight.people(query, pose)
-        faceless = bool(found) and isinstance(found[0], Head)
-        meant = found if not faceless or moves_body(operation) else []
-        faces = choose(meant, "largest" if frame is not None else config.face, region=region)
-        walk = Walk(config.num_steps, config.seed, config.refine, on_step, frame)
-        people = [self._person(query, face, connector, walk, pose) for face in faces]
-        nothing, remarks = Field.zero(height, width), []
-        fields = [
-            field_of(operation, person.face, person.apply, strength=config.strength, remarks=remarks)
-            for person in people
-            if config.strength != 0
-        ]
-        field = joined(fields, nothing)
+        with one_thread():
+            found = [frame.face] if frame is not None else self.sight.people(query, pose)
+            faceless = bool(found) and isinstance(found[0], Head)
+            meant = found if not faceless or moves_body(operation) else []
+            faces = choose(meant, "largest" if frame is not None else config.face, region=region)
+            walk = Walk(config.num_steps, config.seed, config.refine, on_step, frame)
+            people = [self._person(query, face, connector, walk, pose) for face in faces]
+            nothing, remarks = Field.zero(height, width), []
+            fields = [
+                field_of(operation, person.face, person.apply, strength=config.strength, remarks=remarks)
+                for person in people
+                if config.strength != 0
+            ]
+            field = joined(fields, nothing)
         remarks += [note for person in people for note in person.notes]
         if faceless and moves_face(operation):
             remarks.insert(0, FACELESS.format(photo="this photo", part="is repeated"))
@@ -214,6 +217,7 @@ def _folded_pixels(displacement: Tensor) -> int:
         return 0
     folded = 0
     for top in range(0, height, _STRIP_ROWS):
+        stop_if_asked()
         low, high = max(0, top - 1), min(height, top + _STRIP_ROWS + 1)
         areas = jacobian_determinant(displacement[..., low:high, :])[..., top - low :, :][..., :_STRIP_ROWS, :]
         folded += int((areas <= 0).sum())

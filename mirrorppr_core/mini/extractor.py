@@ -30,6 +30,7 @@ from ..motion.explained import explained_motion
 from ..motion.pairing import Laid, laid_together, refuse_strangers
 from ..networks.config import ModelConfig
 from ..networks.rformer import RFormer
+from ..one_thread import one_thread
 from ..operations.atoms import atoms_of
 from ..operations.bank import PhotoFace, bank_motions
 from .bank_fit import one_way_of
@@ -77,6 +78,7 @@ class OperationExtractor:
     sight: Sight
     rformer: RFormer
 
+    @one_thread()
     @torch.no_grad()
     def extract(self, exemplar: Exemplar, *, face: str = "only", pose: PoseChoice | None = None) -> Extracted:
         """What was done between before and after.

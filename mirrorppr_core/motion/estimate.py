@@ -20,6 +20,8 @@ from torch import Tensor
 
 from ..geometry.displacement import length, pixel_grid, resize_displacement, sample
 from ..images import LUMA
+from ..one_thread import one_thread
+from ..stopping import stop_if_asked
 from ..windows import block_mean
 from .clean import affine_motion, fit_global, node_positions, remove_noise, resize_affine
 from .solver import apply_blocks, solve
@@ -71,6 +73,7 @@ class MeasuredMotion:
         return length(self.displacement).amax(dim=(1, 2, 3))
 
 
+@one_thread()
 @torch.no_grad()
 def estimate_motion(
     *,
@@ -164,6 +167,7 @@ def _estimate_grid(
     trusts = [None] * num_levels if trust is None else _pyramid(trust, num_levels)
     flow = None
     for level in reversed(range(num_levels)):
+        stop_if_asked()
         source_n, target_n = _normalise(sources[level]), _normalise(targets[level])
         frame = _Frame.of(target_n, (size[0] / 2**level, size[1] / 2**level))  # the rest is padding
         if flow is None:

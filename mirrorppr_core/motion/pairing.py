@@ -18,6 +18,7 @@ from torch import Tensor
 from ..exemplar import SAME_PHOTO, Overview, overview_of, same_photo
 from ..geometry.displacement import length, pixel_grid, sample
 from ..images import as_float, check_not_plain, check_photo
+from ..stopping import stop_if_asked
 from .alignment import edited_positions, find_alignment
 from .clean import affine_motion, resize_affine
 from .estimate import MeasuredMotion, estimate_motion
@@ -200,6 +201,7 @@ def _laid_back(after: Tensor, alignment: Tensor, *, on: Tensor) -> Tensor:
     own_height, own_width = after.shape[-2:]
     picture, result = as_float(after[:, :3]), as_float(on[:, :3]).clone()
     for top in range(0, height, _STRIP_ROWS):
+        stop_if_asked()
         rows = min(_STRIP_ROWS, height - top)
         grid = pixel_grid(rows, width, device=on.device) + torch.tensor([0.0, top], device=on.device).view(2, 1, 1)
         positions = edited_positions(alignment, grid)

@@ -23,6 +23,8 @@ from ..geometry.displacement import changed_mask, length, pixel_grid, sample, wa
 from ..geometry.field import Field, apply_field
 from ..geometry.unfold import unfold
 from ..images import as_float, check_photo
+from ..one_thread import one_thread
+from ..stopping import stop_if_asked
 from ..windows import block_mean
 from .alignment import edited_positions, find_alignment, lay_back
 from .bridging import bridge
@@ -69,27 +71,29 @@ def reproject(original: Tensor, edited: Tensor, config: ReprojectConfig | None =
     check_photo(original, "original")
     check_photo(edited, "edited")
     _check_aspect(original, edited)
-    size = _measuring_size(original, edited, config.motion.max_side)
-    source, target = _reduced(original, *size), _reduced(edited, *size)
+    with one_thread():
+        size = _measuring_size(original, edited, config.motion.max_side)
+        source, target = _reduced(original, *size), _reduced(edited, *size)
 
-    alignment = find_alignment(source, target)
-    inside = torch.ones_like(source[:, :1], dtype=torch.bool)
-    if alignment is not None:
-        target, inside = lay_back(target, alignment, on=source)
-    displacement = _edit_of(source, target, inside, config.motion)
-    half_target, seen = _halved(target), _halved(inside.float())
-    warped = _halved(warp(source, displacement))
-    _check_same_photo(likeness(half_target, warped), displacement)
-    colours = match_colours(half_target, warped)
-    residual = unexplained(half_target, warped, colours) * seen
-    doubted = _enlarged(paste_mask(residual), source) * displacement.ne(0).any()
-    if doubted.any():  # there the motion only imitates what is new
-        displacement = bridge(displacement, doubted)
+        alignment = find_alignment(source, target)
+        inside = torch.ones_like(source[:, :1], dtype=torch.bool)
+        if alignment is not None:
+            target, inside = lay_back(target, alignment, on=source)
+        displacement = _edit_of(source, target, inside, config.motion)
+        half_target, seen = _halved(target), _halved(inside.float())
         warped = _halved(warp(source, displacement))
+        _check_same_photo(likeness(half_target, warped), displacement)
+        colours = match_colours(half_target, warped)
         residual = unexplained(half_target, warped, colours) * seen
+        doubted = _enlarged(paste_mask(residual), source) * displacement.ne(0).any()
+        if doubted.any():  # there the motion only imitates what is new
+            displacement = bridge(displacement, doubted)
+            warped = _halved(warp(source, displacement))
+            residual = unexplained(half_target, warped, colours) * seen
 
-    field = Field.from_dense(_without_folds(displacement)).resized(*original.shape[-2:])
+        field = Field.from_dense(_without_folds(displacement)).resized(*original.shape[-2:])
     image, mask = apply_field(original, field), _moved_mask(field)
+    stop_if_asked()
     notes = _notes(alignment, size, displacement, residual, config)
     if config.paste_residual and residual.any():
         pasting = _enlarged(paste_mask(residual), original)
@@ -132,6 +136,7 @@ def _reduced(image: Tensor, height: int, width: int) -> Tensor:
         return as_float(rgb)
 
     def resize(part: Tensor, size: tuple[int, int]) -> Tensor:
+        stop_if_asked()
         return F.interpolate(part, size, mode="bilinear", align_corners=False, antialias=True)
 
     narrow = [resize(as_float(strip), (strip.shape[2], width)) for strip in rgb.split(_STRIP_ROWS, dim=2)]

@@ -16,6 +16,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..stopping import stop_if_asked
+
 
 def solve(*, blocks: Tensor, bending: Tensor, right: Tensor, start: Tensor, num_steps: int, tolerance: float) -> Tensor:
     """u after at most `num_steps` steps from `start`, or at that relative residual.
@@ -68,6 +70,7 @@ def _solve_one(
     energy = float(residual.flat.dot(z.flat))
     goal = tolerance**2 * float(right.square().sum())
     for _ in range(num_steps):
+        stop_if_asked()
         if float(residual.flat.dot(residual.flat)) <= goal:
             break
         apply()

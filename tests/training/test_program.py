@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
+import signal
 import subprocess
 import sys
 
@@ -99,3 +101,11 @@ def test_a_mistake_told_in_many_lines_becomes_one(capsys):
 def test_a_fault_of_ours_keeps_its_traceback():
     with pytest.raises(KeyError):
         answer(KeyError("face_avg"))
+
+
+def test_sigterm_is_one_line_and_status_143(capsys):
+    def work(options):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert run(Parser("train", "About."), work, []) == 143
+    assert capsys.readouterr().err == "stopped\n"

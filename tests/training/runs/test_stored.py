@@ -38,9 +38,7 @@ def test_every_flipped_bit_of_a_result_s_numbers_is_found(result):
     begin = 8 + int.from_bytes(sound[:8], "little")
     for place in range(begin, len(sound)):
         result.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
-        with pytest.raises(
-            ValueError, match="joint.safetensors is damaged .*delete it to have"
-        ):
+        with pytest.raises(ValueError, match="joint.safetensors is damaged .*delete it to have"):
             read_result(result)
         result.unlink()  # the old one may be mapped into memory
 
