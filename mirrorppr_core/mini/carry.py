@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from ..faces.landmarks import FACE_POINTS
 from ..faces.view import CanonicalView
 from ..weights_file import filled, halved, read_network, write_tensors
+from .operation import Operation
 from .places import NUM_PLACES, Places
 
 MAX_TOLD_PAIRS = 4  # more count as so many
@@ -126,18 +127,16 @@ class _Mixing(nn.Module):
         return x + self.narrow(hidden)
 
 
-def carried(network: CarryNet, motion: Tensor, shape: Tensor, query_shape: Tensor, view: CanonicalView) -> Tensor:
-    """The motion on the query's face, (1, 2, N, N) cells, exactly zero where nothing moved far around.
-
-    motion: (1, 2, N, N) cells on the exemplar's face.  shape, query_shape: (1, 2, N, N), both faces in the view.
-    """
+def carried(network: CarryNet, operation: Operation, query_shape: Tensor, view: CanonicalView) -> Tensor:
+    """The operation's motion on the query's face, (1, 2, N, N) cells.  query_shape: (1, 2, N, N), the face's."""
     condition = CarryCondition(
-        motions=network.places.seen(motion)[None],
-        exemplar_points=view.landmarks(shape)[None],
+        motions=network.places.seen(operation.motion)[:, None],
+        exemplar_points=view.landmarks(operation.shape)[:, None],
         query_points=view.landmarks(query_shape),
     )
     gain, rest = network(condition)
     maps = network.places.spread_out(torch.cat([gain.flatten(2), rest], dim=-1))  # (1, 6, N, N)
+    motion = operation.motion
     return motion + torch.einsum("bijhw,bjhw->bihw", maps[:, :4].unflatten(1, (2, 2)), motion) + maps[:, 4:]
 
 

@@ -27,6 +27,7 @@ from ..networks.lora import merge
 from ..networks.mae import MAEEncoder
 from ..networks.rformer import RFormer
 from ..weights_file import check_numbers, filled, halved, read_tensors, write_tensors
+from .carry import load_carry
 from .editor import FieldEditor
 from .extractor import OperationExtractor
 from .field_dit import FieldDiT
@@ -154,7 +155,14 @@ def load_editor(path: Path, sight: Sight | None = None, *, lora_strength: float 
     _check_sees(path.parent, sight, dit=dit, lora=lora)
     field_dit = filled(FieldDiT(dit.config), dit.state, path.name)
     merge(field_dit, lora.state, dit.config.lora, strength=lora_strength)
-    return FieldEditor(config=dit.config, set_id=dit.set_id, sight=sight, field_dit=field_dit)
+    carry = path.with_name("carry.safetensors")
+    return FieldEditor(
+        config=dit.config,
+        set_id=dit.set_id,
+        sight=sight,
+        field_dit=field_dit,
+        carry=load_carry(carry, sight.view) if carry.is_file() else None,
+    )
 
 
 def check_one_set(**hashes: str) -> None:
