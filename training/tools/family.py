@@ -24,7 +24,7 @@ from mirrorppr_core.mini.places import Places
 
 from ..data.labelled import LabelledPortrait, source_weights
 from ..data.order import seed_of
-from ..mini.face_set import landmark_errors
+from ..locator.errors import landmark_errors
 from .steps import draw_steps
 from .webs import draw_webs
 

@@ -164,96 +164,128 @@ class Steps:
 
 def draw_steps(g: torch.Generator, count: int, mean_face: Tensor) -> Steps:
     """mean_face: (K, 2), eye centres one unit apart: what is near what."""
-
-    def rand(*shape: int) -> Tensor:
-        return torch.rand(count, *shape, generator=g)
-
-    def pick(high: int, *shape: int) -> Tensor:
-        return torch.randint(high, (count, *shape), generator=g)
-
-    centre = torch.zeros(count, MAX_CENTRES, K)
-    used = torch.zeros(count, MAX_CENTRES)
-    used[:, 0] = 1
-    kind = torch.multinomial(torch.tensor([0.25, 0.2, 0.25, 0.3]).expand(count, -1), 1, generator=g)[:, 0]
-    one, two, mix = pick(K), pick(K), rand()
-    near = (mean_face[one] - mean_face[two]).norm(dim=-1) < 0.7
-    two = torch.where(near, two, one)
-    rows = torch.arange(count)
-    centre[rows, 0, one] += torch.where(kind == 1, 1 - mix, torch.ones(1))
-    centre[rows, 0, two] += torch.where(kind == 1, mix, torch.zeros(1))
-    parts = torch.zeros(len(PARTS), K)
-    for row, part in enumerate(PARTS):
-        parts[row, list(part)] = 1 / len(part)
-    which = pick(len(PARTS))
-    centre[kind == 2, 0] = parts[which[kind == 2]]
-    # Runs of a contour: every `stride`-th point from a random one.
-    contour, length, stride, start = pick(len(CONTOURS)), pick(MAX_CENTRES - 1) + 2, pick(3) + 1, rand()
-    for row in (kind == 3).nonzero()[:, 0].tolist():
-        points = CONTOURS[int(contour[row])]
-        first = int(start[row] * len(points))
-        centre[row] = 0
-        for j in range(MAX_CENTRES):
-            at = first + j * int(stride[row])
-            closed = len(points) > 8
-            at = at % len(points) if closed else min(at, len(points) - 1)
-            centre[row, j, points[at]] = 1
-            used[row, j] = float(j < int(length[row]))
-    for j in range(1, MAX_CENTRES):  # unused ones repeat the last: directions along the run stay finite
-        empty = centre[:, j].sum(1) == 0
-        centre[empty, j] = centre[empty, j - 1]
+    draw = _Draw(g, count, mean_face)
+    centre, used, kind, which = draw.centres()
     odds = torch.tensor([0.3, 0.15, 0.0, 0.25, 0.08, 0.22]).repeat(count, 1)
-    odds[kind == 3] = torch.tensor([0.35, 0.2, 0.35, 0.0, 0.0, 0.1])
+    odds[kind == _RUN] = torch.tensor([0.35, 0.2, 0.35, 0.0, 0.0, 0.1])
     move = torch.multinomial(odds, 1, generator=g)[:, 0]
-    target = torch.zeros(count, K)
-    goal = pick(K)
-    target[rows, goal] = 1
-    parted = rand() < 0.5
-    target[parted] = parts[which.roll(1)[parted]]
-    angle = rand() * 2 * torch.pi
-    straight = rand() < 0.6
-    angle = torch.where(straight, (angle / (torch.pi / 2)).round() * (torch.pi / 2), angle)
-    direction = torch.stack([angle.cos(), angle.sin()], -1)
-
-    usual = torch.tensor(USUAL_LENGTHS)
-
-    def lengths() -> Tensor:
-        listed = usual[pick(len(usual), 2)]  # (count, 2, 2)
-        any_pair = pick(K, 2, 2)
-        far = (mean_face[any_pair[..., 0]] - mean_face[any_pair[..., 1]]).norm(dim=-1) > 0.15
-        chosen = torch.where((far & (rand(2) < 0.35))[..., None], any_pair, listed)
-        single = rand() < 0.8
-        chosen[:, 1] = torch.where(single[:, None], chosen[:, 0], chosen[:, 1])
-        return chosen
-
-    def typical(pairs: Tensor) -> Tensor:
-        return (mean_face[pairs[..., 0]] - mean_face[pairs[..., 1]]).norm(dim=-1).mean(1)
-
-    length, reach = lengths(), lengths()
+    target, direction = draw.target(which), draw.direction()
+    length, reach = draw.lengths(), draw.lengths()
     # Radii from a tenth of the eye distance to the whole face on the mean face, whatever their unit.
-    size = torch.exp(rand() * 2.2) * 0.22
-    size = torch.where((kind == 3), size * 0.8, size)
-    axis = usual[pick(len(usual))]
-    axis_pair = torch.stack([pick(K), pick(K)], -1)
-    apart = (mean_face[axis_pair[:, 0]] - mean_face[axis_pair[:, 1]]).norm(dim=-1) > 0.2
-    axis = torch.where((apart & (rand() < 0.3))[:, None], axis_pair, axis)
-    off_middle = (torch.einsum("bk,kd->bd", centre[:, 0], mean_face)[:, 0].abs() > 0.12) & (move != SCALE + 9)
+    size = torch.exp(draw.rand() * 2.2) * 0.22
+    size = torch.where(kind == _RUN, size * 0.8, size)
+    axis = draw.axis()
+    off_middle = torch.einsum("bk,kd->bd", centre[:, 0], mean_face)[:, 0].abs() > 0.12
+    push = 0.1 / draw.typical(length)
     return Steps(
         centre=centre,
         used=used,
         move=move,
         target=target,
         axis=axis,
-        own_axis=(rand() < 0.3).float(),
+        own_axis=(draw.rand() < 0.3).float(),
         direction=direction,
         length=length,
-        amount=torch.where(
-            move == PULL, 0.1 * torch.ones(count), torch.where(move >= SCALE, 0.15, 0.1 / typical(length))
-        ),
+        amount=torch.where(move == PULL, 0.1 * torch.ones(count), torch.where(move >= SCALE, 0.15, push)),
         reach=reach,
-        radius=size / typical(reach),
-        aspect=torch.where(rand() < 0.3, torch.exp((rand() - 0.3) * 1.4), torch.ones(count)),
-        kernel=pick(4),
-        sharpness=rand(),
-        mirrored=((rand() < 0.75) & off_middle).float(),
-        crowd=(rand() < 0.5).float(),
+        radius=size / draw.typical(reach),
+        aspect=torch.where(draw.rand() < 0.3, torch.exp((draw.rand() - 0.3) * 1.4), torch.ones(count)),
+        kernel=draw.pick(4),
+        sharpness=draw.rand(),
+        mirrored=((draw.rand() < 0.75) & off_middle).float(),
+        crowd=(draw.rand() < 0.5).float(),
     )
+
+
+_LANDMARK, _BETWEEN, _PART, _RUN = range(4)  # what a step is centred on
+_KIND_ODDS = (0.25, 0.2, 0.25, 0.3)
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """The random choices of `count` steps."""
+
+    g: torch.Generator
+    count: int
+    mean_face: Tensor
+
+    def rand(self, *shape: int) -> Tensor:
+        return torch.rand(self.count, *shape, generator=self.g)
+
+    def pick(self, high: int, *shape: int) -> Tensor:
+        return torch.randint(high, (self.count, *shape), generator=self.g)
+
+    def centres(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """centre and used, as in Steps; what each step is centred on, and which part."""
+        rows, centre = torch.arange(self.count), torch.zeros(self.count, MAX_CENTRES, K)
+        used = torch.zeros(self.count, MAX_CENTRES)
+        used[:, 0] = 1
+        kind = torch.multinomial(torch.tensor(_KIND_ODDS).expand(self.count, -1), 1, generator=self.g)[:, 0]
+        one, two, mix = self.pick(K), self.pick(K), self.rand()
+        near = (self.mean_face[one] - self.mean_face[two]).norm(dim=-1) < 0.7
+        two = torch.where(near, two, one)
+        centre[rows, 0, one] += torch.where(kind == _BETWEEN, 1 - mix, torch.ones(1))
+        centre[rows, 0, two] += torch.where(kind == _BETWEEN, mix, torch.zeros(1))
+        which = self.pick(len(PARTS))
+        centre[kind == _PART, 0] = _part_means()[which[kind == _PART]]
+        self._put_runs(centre, used, kind == _RUN)
+        for j in range(1, MAX_CENTRES):  # unused ones repeat the last: directions along the run stay finite
+            empty = centre[:, j].sum(1) == 0
+            centre[empty, j] = centre[empty, j - 1]
+        return centre, used, kind, which
+
+    def _put_runs(self, centre: Tensor, used: Tensor, runs: Tensor) -> None:
+        """Runs of a contour: every `stride`-th point from a random one."""
+        contour, length = self.pick(len(CONTOURS)), self.pick(MAX_CENTRES - 1) + 2
+        stride, start = self.pick(3) + 1, self.rand()
+        for row in runs.nonzero()[:, 0].tolist():
+            points = CONTOURS[int(contour[row])]
+            first, closed = int(start[row] * len(points)), len(points) > 8
+            centre[row] = 0
+            for j in range(MAX_CENTRES):
+                at = first + j * int(stride[row])
+                at = at % len(points) if closed else min(at, len(points) - 1)
+                centre[row, j, points[at]] = 1
+                used[row, j] = float(j < int(length[row]))
+
+    def target(self, which: Tensor) -> Tensor:
+        target = torch.zeros(self.count, K)
+        target[torch.arange(self.count), self.pick(K)] = 1
+        parted = self.rand() < 0.5
+        target[parted] = _part_means()[which.roll(1)[parted]]
+        return target
+
+    def direction(self) -> Tensor:
+        """Mostly along the axes."""
+        angle, straight = self.rand() * 2 * torch.pi, self.rand() < 0.6
+        angle = torch.where(straight, (angle / (torch.pi / 2)).round() * (torch.pi / 2), angle)
+        return torch.stack([angle.cos(), angle.sin()], -1)
+
+    def lengths(self) -> Tensor:
+        """(count, 2, 2): two pairs of landmarks, mostly the same and mostly usual ones."""
+        usual = torch.tensor(USUAL_LENGTHS)
+        listed, any_pair = usual[self.pick(len(usual), 2)], self.pick(K, 2, 2)
+        far = (self.mean_face[any_pair[..., 0]] - self.mean_face[any_pair[..., 1]]).norm(dim=-1) > 0.15
+        chosen = torch.where((far & (self.rand(2) < 0.35))[..., None], any_pair, listed)
+        single = self.rand() < 0.8
+        chosen[:, 1] = torch.where(single[:, None], chosen[:, 0], chosen[:, 1])
+        return chosen
+
+    def axis(self) -> Tensor:
+        usual = torch.tensor(USUAL_LENGTHS)
+        axis = usual[self.pick(len(usual))]
+        any_pair = torch.stack([self.pick(K), self.pick(K)], -1)
+        apart = (self.mean_face[any_pair[:, 0]] - self.mean_face[any_pair[:, 1]]).norm(dim=-1) > 0.2
+        return torch.where((apart & (self.rand() < 0.3))[:, None], any_pair, axis)
+
+    def typical(self, pairs: Tensor) -> Tensor:
+        """Mean length of pairs on the mean face."""
+        return (self.mean_face[pairs[..., 0]] - self.mean_face[pairs[..., 1]]).norm(dim=-1).mean(1)
+
+
+def _part_means() -> Tensor:
+    """(parts, K): weights of the landmarks in the middle of each part."""
+    parts = torch.zeros(len(PARTS), K)
+    for row, part in enumerate(PARTS):
+        parts[row, list(part)] = 1 / len(part)
+    return parts

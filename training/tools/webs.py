@@ -100,27 +100,8 @@ class Webs:
 
 
 def draw_webs(g: torch.Generator, count: int, mean_face: Tensor) -> Webs:
-    nodes = torch.zeros(count, NUM_NODES, dtype=torch.long)
-    moves = torch.zeros(count, NUM_NODES)
-    for row in range(count):
-        part = PARTS[int(torch.randint(len(PARTS), (), generator=g))]
-        if torch.rand((), generator=g) < 0.3:  # landmarks around a random one, as often on both sides as on one
-            at = int(torch.randint(K, (), generator=g))
-            radius = 0.2 + 0.5 * float(torch.rand((), generator=g))
-            part = tuple(((mean_face - mean_face[at]).norm(dim=1) < radius).nonzero()[:, 0].tolist())
-        elif torch.rand((), generator=g) < 0.2:
-            part = part + tuple(MIRROR_130[i] for i in part if MIRROR_130[i] not in part)
-        chosen = torch.tensor(part)[torch.randperm(len(part), generator=g)[: NUM_NODES // 2]]
-        clear = 0.1 + 0.3 * float(torch.rand((), generator=g))
-        away = (torch.cdist(mean_face, mean_face[list(part)]).amin(1) > clear).nonzero()[:, 0]
-        held = away[torch.randperm(len(away), generator=g)[: NUM_NODES - len(chosen)]]
-        every = torch.cat([chosen, held])
-        if len(every) < NUM_NODES:
-            rest = torch.tensor([i for i in range(K) if i not in set(every.tolist())])
-            more = rest[torch.randperm(len(rest), generator=g)[: NUM_NODES - len(every)]]
-            every = torch.cat([every, more])
-        nodes[row] = every
-        moves[row, : len(chosen)] = 1
+    """mean_face: (K, 2), eye centres one unit apart: what is near what."""
+    nodes, moves = _draw_nodes(g, count, mean_face)
 
     def rand(*shape: int) -> Tensor:
         return torch.rand(count, *shape, generator=g)
@@ -157,3 +138,29 @@ def draw_webs(g: torch.Generator, count: int, mean_face: Tensor) -> Webs:
         smoothing=0.02 + 0.3 * rand() ** 2,
         end=0.9 + 0.5 * rand(),
     )
+
+
+def _draw_nodes(g: torch.Generator, count: int, mean_face: Tensor) -> tuple[Tensor, Tensor]:
+    """nodes and moves, as in Webs: a part that moves, and landmarks farther away that are held."""
+    nodes = torch.zeros(count, NUM_NODES, dtype=torch.long)
+    moves = torch.zeros(count, NUM_NODES)
+    for row in range(count):
+        part = PARTS[int(torch.randint(len(PARTS), (), generator=g))]
+        if torch.rand((), generator=g) < 0.3:  # landmarks around a random one, as often on both sides as on one
+            at = int(torch.randint(K, (), generator=g))
+            radius = 0.2 + 0.5 * float(torch.rand((), generator=g))
+            part = tuple(((mean_face - mean_face[at]).norm(dim=1) < radius).nonzero()[:, 0].tolist())
+        elif torch.rand((), generator=g) < 0.2:
+            part = part + tuple(MIRROR_130[i] for i in part if MIRROR_130[i] not in part)
+        chosen = torch.tensor(part)[torch.randperm(len(part), generator=g)[: NUM_NODES // 2]]
+        clear = 0.1 + 0.3 * float(torch.rand((), generator=g))
+        away = (torch.cdist(mean_face, mean_face[list(part)]).amin(1) > clear).nonzero()[:, 0]
+        held = away[torch.randperm(len(away), generator=g)[: NUM_NODES - len(chosen)]]
+        every = torch.cat([chosen, held])
+        if len(every) < NUM_NODES:
+            rest = torch.tensor([i for i in range(K) if i not in set(every.tolist())])
+            more = rest[torch.randperm(len(rest), generator=g)[: NUM_NODES - len(every)]]
+            every = torch.cat([every, more])
+        nodes[row] = every
+        moves[row, : len(chosen)] = 1
+    return nodes, moves
