@@ -28,7 +28,7 @@ ORDER = {
     ),
     "nodes": ("sockets", "", "qwen"),
     "training": (
-        "data", "recipes", "shards", "released", "runs", "evaluation", "locator", "body", "mini", "qwen", "",
+        "data", "recipes", "shards", "released", "runs", "evaluation", "locator", "body", "tools", "mini", "qwen", "",
     ),
 }  # fmt: skip
 ENTRY = ("mirrorppr_core/__main__.py", "nodes/__init__.py")  # they start what stands on top

@@ -17,6 +17,12 @@ from .runs.stage import Stage
 
 _BACKBONE = {"mae": "encoder", "field_dit": "backbone"}
 
+# How tools that have no name follow a face, learned from random ones.
+CARRY = Stage(
+    name="carry", module="carry", trains="network for tools without a name", steps=8000, batch=128, learning_rate=2e-3,
+    ema=0.999,
+)  # fmt: skip
+
 # The bundled Mini: about an hour on one CPU core in all.
 MINI_FACE = (
     Stage(name="encoder", module="encoder", trains="MAE", steps=1000, batch=16, learning_rate=1e-3),
@@ -40,6 +46,7 @@ MINI_FACE = (
         name="joint-pro", module="joint", trains="R-Former, connector, LoRA", steps=600, batch=32, learning_rate=7e-4,
         starts={**_BACKBONE, "rformer": "joint", "connector": "joint", "lora": "joint"}, data="both",
     ),
+    CARRY,
 )  # fmt: skip
 
 # Where the joints of bodies are, so that retouches of bodies can be carried. First mostly renders, at a coarse size;

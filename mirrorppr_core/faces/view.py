@@ -100,14 +100,22 @@ class CanonicalView(nn.Module):
         centre = (config.size - 1) / 2
         template = (mean_face.double() - extent.mean(0)) * cells_per_unit + centre
         self.register_buffer("template", template.float(), persistent=False)
-        cells = _cells(config.size).double()
-        place, beside = onto(cells, template[list(OVAL)])
-        kept = _KEPT_FAR + (1 - _KEPT_FAR) * torch.exp(-beside / (_FADE * cells_per_unit))
-        matrix = kept[:, None] * _spline_matrix(template, place, smoothing=config.smoothing)
+        self._cells_per_unit, self._exact_template = cells_per_unit, template
+        matrix = self._rows_at(_cells(config.size).double())
         self.register_buffer("matrix", matrix.float(), persistent=False)  # (N * N, K)
         # Back from shape maps to landmarks: a least-squares inverse, exact for maps that the matrix made.
         self.register_buffer("readout", torch.linalg.pinv(matrix).float(), persistent=False)  # (K, N * N)
         self.register_buffer("window", _window(config.size), persistent=False)  # (1, 1, N, N)
+
+    def _rows_at(self, cells: Tensor) -> Tensor:
+        template = self._exact_template
+        place, beside = onto(cells, template[list(OVAL)])
+        kept = _KEPT_FAR + (1 - _KEPT_FAR) * torch.exp(-beside / (_FADE * self._cells_per_unit))
+        return kept[:, None] * spline_matrix(template, place, smoothing=self.config.smoothing)
+
+    def rows_at(self, cells: Tensor) -> Tensor:
+        """Rows like those of `matrix` for any places of the view.  cells: (P, 2).  Returns (P, K)."""
+        return self._rows_at(cells.double()).float()
 
     @property
     def cells_per_eye_distance(self) -> float:
@@ -213,7 +221,7 @@ def _window(n: int) -> Tensor:
     return (ramp[:, None] * ramp[None, :])[None, None]
 
 
-def _spline_matrix(template: Tensor, points: Tensor, *, smoothing: float) -> Tensor:
+def spline_matrix(template: Tensor, points: Tensor, *, smoothing: float) -> Tensor:
     """Matrix M with M @ values = smoothed thin-plate spline through (template, values), at the points.
 
     template: (K, 2), points: (P, 2).  Returns (P, K).

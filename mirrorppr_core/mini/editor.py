@@ -3,6 +3,7 @@
     query ─ locate ─ canonical view ─ MAE ─┐
     operation ─ connector ─► text stream ──┼─ field DiT + LoRA, flow matching ─► motion in the view
     operation's motion, both face shapes ──┘
+    what has no name: the exemplar's motion, carried over (carry.py)
     motion ─► Field in photo pixels ─ × strength ─┬► warp of the photo at its native resolution
     operation's body motion (bodies/) ───────────┘
 
@@ -35,6 +36,7 @@ from ..one_thread import one_thread
 from ..operations.atoms import atoms_of
 from ..stopping import stop_if_asked
 from .arithmetic import MOST, AnyOperation, field_of, leaves, moves_body, moves_face
+from .carry import CarryNet
 from .confidence import Cues, confidence_in
 from .field_dit import FieldDiT
 from .findings import FACELESS
@@ -97,6 +99,7 @@ class FieldEditor:
     set_id: str
     sight: Sight
     field_dit: FieldDiT
+    carry: CarryNet | None = None  # a set may come without
 
     @torch.no_grad()
     def retouch(
@@ -178,6 +181,7 @@ class FieldEditor:
             sight=self.sight,
             field_dit=self.field_dit,
             connector=connector,
+            carry=self.carry,
             walk=walk,
             pose=pose,
         )

@@ -29,6 +29,7 @@ from ..networks.mae import MAEEncoder
 from ..networks.rformer import RFormer
 from ..weights_file import check_stored, filled, halved, read_tensors, write_tensors
 from ..wording import brief
+from .carry import load_carry
 from .editor import FieldEditor
 from .extractor import OperationExtractor
 from .field_dit import FieldDiT
@@ -168,7 +169,16 @@ def load_editor(path: Path, sight: Sight | None = None, *, lora_strength: float 
     _check_sees(path.parent, sight, dit=dit, lora=lora)
     field_dit = filled(lambda: FieldDiT(dit.config), dit.state, path.name)
     merge(field_dit, lora.state, dit.config.lora, strength=lora_strength)
-    return FieldEditor(config=dit.config, set_id=dit.set_id, sight=sight, field_dit=field_dit)
+    carry = path.with_name("carry.safetensors")
+    if carry.is_file():
+        check_listed(carry)
+    return FieldEditor(
+        config=dit.config,
+        set_id=dit.set_id,
+        sight=sight,
+        field_dit=field_dit,
+        carry=load_carry(carry, sight.view) if carry.is_file() else None,
+    )
 
 
 def check_one_set(**hashes: str) -> None:

@@ -31,6 +31,7 @@ from ..operations.bank import PhotoFace, bank_motions
 from ..operations.on_body import as_pose, body_field
 from ..operations.sliders import Sliders
 from .arithmetic import Leaf
+from .carry import CarryNet, carried
 from .codec import FieldCodec, motion_scale
 from .confidence import Cues, apart, cues_of, misplaced
 from .field_dit import FieldCondition, FieldDiT
@@ -75,6 +76,7 @@ class Person:
     sight: Sight
     field_dit: FieldDiT
     connector: Connector
+    carry: CarryNet | None  # how what has no name follows a face; without, it is copied
     walk: Walk
     pose: PoseChoice  # where the joints come from
     notes: list[str] = field(default_factory=list)
@@ -118,6 +120,8 @@ class Person:
         canonical, codec, scale = self.sight.view, FieldCodec(), motion_scale(operation.motion)
         latent = copied = codec.encode(operation.motion, scale)
         if self.walk.refine:
+            if self.carry is not None:
+                latent = codec.encode(carried(self.carry, operation, view.shape, canonical), scale)
             condition = FieldCondition(
                 copied=copied,
                 query_shape=view.shape,
@@ -138,7 +142,7 @@ class Person:
                 num_steps=self.walk.num_steps,
                 on_step=self.walk.on_step,
             )
-            latent = copied.lerp(answer, trust(operation, self.field_dit.bank_fit.one_way))
+            latent = latent.lerp(answer, trust(operation, self.field_dit.bank_fit.one_way))
         return codec.decode(latent, scale, shown=copied)
 
     def _from_sliders(self, sliders: Sliders, strength: float, face: Face) -> Field:

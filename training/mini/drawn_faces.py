@@ -18,7 +18,8 @@ from mirrorppr_core.geometry.displacement import pixel_grid
 from mirrorppr_core.networks.config import ModelConfig
 from mirrorppr_core.operations.llw import OPERATIONS
 
-from .face_set import LOOKS, PROFESSIONAL_ROWS, TABLE_STRENGTHS, FaceSet, landmark_errors
+from ..locator.errors import landmark_errors
+from .face_set import LOOKS, PROFESSIONAL_ROWS, TABLE_STRENGTHS, FaceSet
 
 _MIRROR_X = torch.tensor([-1.0, 1.0])
 

@@ -25,13 +25,15 @@ from ..body import stage as body_stage
 from ..body.data import load_photos, split_photos
 from ..body.drawn_bodies import drawn_bodies
 from ..data.body_labels import check_body_labels
-from ..data.labelled import check_landmarks
+from ..data.labelled import check_landmarks, labelled_portraits
 from ..runs.batches import WholeSteps
 from ..runs.calibration import CALIBRATION_BATCHES
 from ..runs.checkpoints import read_part
 from ..runs.loop import StageParts
 from ..runs.preset import Preset
 from ..runs.stage import Stage
+from ..tools.family import ToolFaces, ToolSource
+from ..tools.stage import CarryStage
 from .config import MiniData, SampleConfig
 from .drawn_faces import drawn_faces
 from .examiner import MiniExaminer
@@ -47,6 +49,7 @@ _NEEDS = {
     "extractor": ("mae",),
     "joint": ("mae", "field_dit"),
     "body": (),
+    "carry": (),
 }
 _CONTINUES = {
     "encoder": ("mae",),
@@ -55,6 +58,7 @@ _CONTINUES = {
     "extractor": ("rformer",),
     "joint": ("adaptation", "rformer", "connector", "lora"),
     "body": ("body",),
+    "carry": ("carry",),
 }
 # Changes to the sample settings for a stage's subset of operations. Both: the settings' own shares.
 _SUBSETS = {"simulated": {"professional_share": 0.0}, "both": {}, "professional": {"professional_share": 0.8}}
@@ -83,6 +87,10 @@ def check(preset: Preset, run: Path) -> None:
         if stage.module == "body":
             body_settings(stage)
             continue
+        if stage.module == "carry":
+            if stage.samples:
+                raise ValueError(f"stage {stage.name}: random tools have no settings, got {sorted(stage.samples)}")
+            continue
         known = set(preset.model.dit.operations) & set(sample_config(stage, data).leave_out)
         if known:
             raise ValueError(
@@ -105,6 +113,8 @@ def build(stage: Stage, preset: Preset, run: Path, device: torch.device) -> Stag
     data, config, seed = preset.data, preset.model, preset.loop.seed
     if stage.module == "body":
         return _build_body(stage, data, run, seed=seed)
+    if stage.module == "carry":
+        return _build_carry(stage, data, config, run, seed=seed)
     faces, view, fingerprint = _faces(data, config, run)
     training, held_out = split_by_identity(faces, held_out=data.held_out, seed=0)
     module, starts_from = build_module(stage, config, run)
@@ -137,6 +147,26 @@ def _build_body(stage: Stage, data: MiniData, run: Path, *, seed: int) -> StageP
         examiner=body_stage.PoseExaminer(),
         starts_from={**starts.used, "bodies": body_stage.fingerprint(photos)},
         completion=module.statistics,
+    )
+
+
+def _build_carry(stage: Stage, data: MiniData, config: ModelConfig, run: Path, *, seed: int) -> StageParts:
+    if data.drawn:
+        drawn, view = drawn_faces(data.drawn, config)
+        faces = ToolFaces(drawn.points, drawn.weight, tuple(drawn.identity))
+    else:
+        view = CanonicalView(config.view, Locator.from_file(_locator(data)).mean_face)
+        faces = ToolFaces.of(labelled_portraits(Path(data.portraits), split="train"), view)
+    training, held_out = faces.divided(held_out=data.held_out, seed=0)
+    module = CarryStage(view)
+    starts = _Starts(stage, run)
+    starts.fill("carry", module.carry)
+    digest = hashlib.sha256(repr(faces.identity).encode() + faces.points.contiguous().numpy().tobytes()).hexdigest()
+    return StageParts(
+        module=module,
+        training=ToolSource(training, view, seed=seed),
+        validation=ToolSource(held_out, view, seed=_VALIDATION_SEED + seed),
+        starts_from={**starts.used, "landmarks": digest[:12]},
     )
 
 

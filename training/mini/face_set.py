@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mirrorppr_core.faces.landmarks import FACE_POINTS, GROUPS
+from mirrorppr_core.faces.landmarks import FACE_POINTS
 from mirrorppr_core.faces.locator import Locator
 from mirrorppr_core.faces.view import CanonicalView, FaceView, ViewConfig
 from mirrorppr_core.file_writing import replacing
@@ -31,6 +31,7 @@ from mirrorppr_core.operations.professional import professional_displacement_at
 
 from ..data.labelled import LabelledPortrait, labelled_portraits, source_weights
 from ..data.tables import read_arrays
+from ..locator.errors import LOOK_ERROR, landmark_errors
 
 TABLE_STRENGTHS = (-100, -50, 50, 100)
 # Professional operations of the face, and the rows of the table that each of them adds up: (right, left) where it is
@@ -41,7 +42,6 @@ PROFESSIONAL_ROWS = {n: tuple(r for r, (m, _) in enumerate(_SIDES) if m == n) fo
 
 
 LOOKS = 2  # of a locator at each face, every one with its own error
-_LOOK_ERROR = 0.012  # mean error of a look, in eye distances; the bundled locator's is 0.014
 _BATCH = 32
 _TABLES = 2  # raise it when tables that lie in caches are wrong; 1 took the size of a neighbour for every picture
 
@@ -115,7 +115,7 @@ def _key(canonical: CanonicalView, crop_size: int, locator: Locator) -> str:
     points, halves = seen.positions.flatten(2).mT, []
     for name in OPERATIONS:
         halves += [llw_displacement_at(points, mesh[None], (512, 512), operation=name, strength=s) for s in (-50, 50)]
-    settings = (_TABLES, canonical.config, crop_size, TABLE_STRENGTHS, LOOKS, _LOOK_ERROR)
+    settings = (_TABLES, canonical.config, crop_size, TABLE_STRENGTHS, LOOKS, LOOK_ERROR)
     digest = hashlib.sha256(str(settings).encode())
     digest.update(locator.mean_mesh.numpy().tobytes() + locator.ridge.numpy().tobytes())
     for motion, steps_per_unit in ((atoms, 20), (torch.cat(halves), 2)):
@@ -211,17 +211,6 @@ def _looks(portraits: Sequence[LabelledPortrait], canonical: CanonicalView, loca
 def _told(done: int, portraits: Sequence[LabelledPortrait], what: str) -> None:
     if done % (3 * _BATCH) == 0 or done == len(portraits):
         print(f"{what} of {done}/{len(portraits)} faces", flush=True)
-
-
-def landmark_errors(generator: torch.Generator, count: int) -> Tensor:
-    """What a locator gets wrong, (count, 130, 2) eye distances: errors of neighbouring points go together."""
-    points = len(FACE_POINTS)
-    error = 0.6 * torch.randn(count, points, 2, generator=generator)
-    parts = torch.randn(count, len(GROUPS), 2, generator=generator)
-    for part, members in enumerate(GROUPS.values()):
-        error[:, list(members)] += parts[:, None, part]
-    level = _LOOK_ERROR * (0.3 + 1.4 * torch.rand(count, 1, 1, generator=generator))
-    return error / error.norm(dim=-1).mean(1)[:, None, None] * level
 
 
 def _positions(views: list[FaceView]) -> Tensor:
