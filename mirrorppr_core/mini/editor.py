@@ -136,13 +136,10 @@ class FieldEditor:
             faces = choose(meant, "largest" if frame is not None else config.face, region=region)
             walk = Walk(config.num_steps, config.seed, config.refine, on_step, frame)
             people = [self._person(query, face, connector, walk, pose) for face in faces]
-            nothing, remarks = Field.zero(height, width), []
-            fields = [
-                field_of(operation, person.face, person.apply, strength=config.strength, remarks=remarks)
-                for person in people
-                if config.strength != 0
-            ]
-            field = joined(fields, nothing)
+            remarks: list[str] = []
+            strong = people if config.strength != 0 else []
+            fields = [field_of(operation, p.face, p.apply, strength=config.strength, remarks=remarks) for p in strong]
+            field = joined(fields, Field.zero(height, width))
         remarks += [note for person in people for note in person.notes]
         if faceless and moves_face(operation):
             remarks.insert(0, FACELESS.format(photo="this photo", part="is repeated"))
