@@ -1,6 +1,8 @@
 """Landmarks and the face locator, with the weights that come with the package."""
 
+import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -179,7 +181,7 @@ def test_an_incomplete_file_is_refused_with_the_missing_name(tmp_path):
     Locator(LocatorConfig()).save(path)
     weights = load_file(path)
     del weights["stage_2.prior"]
-    save_file(weights, path, metadata={"part": "locator", "config": "{}"})
+    save_file(weights, path, metadata={"part": "locator", "config": json.dumps(asdict(LocatorConfig()))})
     with pytest.raises(ValueError, match="stage_2.prior"):
         Locator.from_file(path)
 
