@@ -21,6 +21,7 @@ test: setup
 # Ten thousand damaged files. A part: make fuzz ARGS="--subject weights --count 500"
 fuzz: setup
 	@OMP_NUM_THREADS=1 $(RUN) tests/fuzz/fuzz.py $(ARGS)
+	@OMP_NUM_THREADS=1 $(RUN) tests/fuzz/workflows.py
 
 # Two hundred prompts from eight clients in the real ComfyUI.
 load: setup

@@ -1,5 +1,7 @@
 """Ten thousand damaged files: no traceback, no hang, no damage accepted, nothing written elsewhere, no long message.
 
+300 of them are workflows (workflows.py).
+
     python tests/fuzz/fuzz.py                                 all of them
     python tests/fuzz/fuzz.py --subject weights --count 500   a part;  --first 1234 --count 1  one case again
 
@@ -25,7 +27,7 @@ import torch  # noqa: E402
 from subjects import SUBJECTS  # noqa: E402
 from watched import watched  # noqa: E402
 
-COUNTS = {"weights": 2500, "pictures": 2600, "operations": 1200, "shards": 1300, "checkpoints": 1300, "tables": 1100}
+COUNTS = {"weights": 2400, "pictures": 2500, "operations": 1200, "shards": 1300, "checkpoints": 1300, "tables": 1000}
 
 
 @dataclass(frozen=True)

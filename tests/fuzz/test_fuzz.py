@@ -17,6 +17,8 @@ from fuzz import COUNTS, fuzz  # noqa: E402
 from subjects import SUBJECTS  # noqa: E402
 from watched import watched  # noqa: E402
 
+import workflows  # noqa: E402
+
 
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_no_damage_of_a_file_is_accepted_or_ends_in_a_traceback(subject, tmp_path):
@@ -33,7 +35,14 @@ def test_the_same_number_is_the_same_damage(tmp_path):
 
 
 def test_ten_thousand_cases_are_tried_by_make_fuzz():
-    assert sum(COUNTS.values()) == 10_000 and COUNTS.keys() == SUBJECTS.keys()
+    assert sum(COUNTS.values()) + workflows.COUNT == 10_000 and COUNTS.keys() == SUBJECTS.keys()
+
+
+@pytest.mark.host
+def test_odd_workflows_are_answered_in_a_sentence(host):
+    found = list(workflows.answers(host, 25))
+    assert not [(one.number, one.faults) for one in found if one.faults]
+    assert any(one.ending != "success" for one in found)
 
 
 def test_weights_that_are_not_checked_against_their_list_would_be_seen(tmp_path, monkeypatch):
