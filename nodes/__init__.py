@@ -18,7 +18,7 @@
     sockets.py    our types, and IMAGE / MASK to core's tensors and back
     checking.py   what comes over inputs is what the schema says; every node is looked at through it
     picture.py    motion drawn for people
-    page_files.py where the host finds page/: blueprints of the page, names in other languages
+    page_files.py where the host finds page/: blueprints of the page, names in other languages (and web/js/names.js)
     web/docs/     the help page of every node
 
 To add a node: its class in one of these files (or a new one), its class in NODES below, and its help page

@@ -164,6 +164,24 @@ def test_the_page_offers_the_blueprint_and_it_retouches(page, host):
     assert pictures == 1
 
 
+def test_a_page_in_chinese_names_our_nodes_and_their_inputs_in_chinese(page, host):
+    def in_language(language: str) -> list[str]:
+        page.evaluate("(l) => app.extensionManager.setting.set('Comfy.Locale', l)", language)
+        address = f"{host.url}/?template=retouch_from_exemplar&source={PACK}"
+        page.goto(address, wait_until="domcontentloaded", timeout=PATIENCE_MS)
+        page.wait_for_function("window.app?.graph?._nodes?.length > 5", timeout=PATIENCE_MS)
+        return page.evaluate(
+            """() => {
+              const node = app.graph._nodes.find((one) => one.type === "MirrorPPR_RetouchSampler");
+              return [node.title, node.widgets[0].label ?? node.widgets[0].name];
+            }"""
+        )
+
+    assert in_language("zh") == ["修图采样器 (MirrorPPR)", "强度"]
+    page.screenshot(path=SHOTS / "chinese.png")
+    assert in_language("en") == ["Retouch Sampler (MirrorPPR)", "strength"]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_template_has_a_thumbnail_a_read_me_and_says_whose_its_nodes_are(name):
     workflow = json.loads((ROOT / "workflows" / f"{name}.json").read_text())

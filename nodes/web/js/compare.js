@@ -14,6 +14,7 @@ const slider = () => {
     const picture = document.createElement("img");
     picture.alt = name;
     picture.draggable = false;
+    picture.hidden = true; // until there is one: the page would draw a broken picture
     picture.style.cssText = "position:absolute;inset:0;width:100%;height:100%;object-fit:contain;user-select:none";
     box.append(picture);
     return picture;
@@ -30,7 +31,12 @@ const slider = () => {
     cut(Math.min(1, Math.max(0, (event.clientX - frame.left) / frame.width)));
   });
   cut(0.5);
-  return { box, show: (pair) => pair.forEach((image, index) => (pictures[index].src = address(image))) };
+  const show = (pair) =>
+    pair.forEach((image, index) => {
+      pictures[index].src = address(image);
+      pictures[index].hidden = false;
+    });
+  return { box, show };
 };
 
 app.registerExtension({

@@ -10,6 +10,7 @@ from toys import SEEING, astronaut, hopper, save_set
 
 from mirrorppr_core.exemplar import Exemplar
 from mirrorppr_core.geometry.field import Field, apply_field
+from mirrorppr_core.mini.arithmetic import Blended, averaged
 from mirrorppr_core.mini.operation import Operation
 from mirrorppr_core.mini.pipeline import MirrorPPR
 from mirrorppr_core.mini.several import MAX_PAIRS, agreement, mean_of, refined, together
@@ -44,6 +45,20 @@ MOUTH, EYE = push(8, 11, (1.0, 0.2)), push(4, 5, (0.0, 1.0))
 
 def noisy(motion: Tensor, seed: int) -> Tensor:
     return motion + 0.1 * torch.randn(motion.shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_average_of_readings_is_a_reading_with_less_noise_and_all_their_notes():
+    several = [operation(noisy(MOUTH, seed), seed, notes=(f"note {seed}",)) for seed in range(5)]
+    made = averaged(several)
+    assert isinstance(made, Operation) and made.notes == tuple(f"note {seed}" for seed in range(5))
+    assert (made.motion - MOUTH).norm() < 0.6 * (several[0].motion - MOUTH).norm()
+    assert_close(averaged(several[::-1]).motion, made.motion)
+
+
+def test_what_was_not_extracted_is_averaged_as_motion_and_different_sets_not_at_all():
+    assert isinstance(averaged([operation(MOUTH), Sliders.of({"mouth_breadth": 30})]), Blended)
+    with pytest.raises(ValueError, match="different sets"):
+        averaged([operation(MOUTH), replace(operation(MOUTH, 1), set_id="another")])
 
 
 def test_one_pair_gives_the_operation_that_it_always_gave():
