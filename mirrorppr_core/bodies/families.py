@@ -62,6 +62,7 @@ class Family:
     free: tuple[bool, ...]
     prior: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     half_width: float = 0.0  # u: a lobe further from its part than this is a worse answer
+    long_in_units: bool = False  # h counts in u: on parts whose length says more of the pose than of the person
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -112,8 +113,9 @@ FAMILIES = (
     ),
     Family(
         name="neck", columns=_on_axis("neck"), power=2.0,
-        starts=((0.14, 0.0, 0.12, 0.5, 0.3), (0.2, 0.0, 0.2, 0.3, 0.4)),
-        low=(*_ANY[0][:3], 0.0, 0.05), high=(0.3, 0.6, 0.3, 1.2, 1.0), free=_LOBE_FREE, half_width=0.15,
+        starts=((0.14, 0.0, 0.12, 0.5, 0.12), (0.2, 0.0, 0.2, 0.3, 0.16)),
+        low=(*_ANY[0][:3], 0.0, 0.04), high=(0.3, 0.6, 0.3, 1.2, 0.4), free=_LOBE_FREE, half_width=0.15,
+        long_in_units=True,
     ),
     Family(
         name="arms", columns=_on_limbs("upper_arm", "forearm", lobes=_PAIR, across=(True,)), power=3.0,
@@ -180,7 +182,10 @@ def lobes(family: Family, frames: Mapping[str, Frame], places: Tensor, parameter
     frames lack."""
     at = {part: frames[part].local(places) for part in family.parts if part in frames}
     sigma, t0, h = (parameters[:, i, None] for i in (2, 3, 4))
-    along = {part: _power(((t - t0) / h).abs(), family.power) for part, (_, t) in at.items()}  # (P, N) each
+    along = {}  # (P, N) each
+    for part, (_, t) in at.items():
+        off = frames[part].off(places, t0) if family.long_in_units else t - t0
+        along[part] = _power((off / h).abs(), family.power)
     found: dict[tuple, Tensor] = {}
     heights = []
     for column in family.columns:

@@ -106,6 +106,10 @@ class Frame:
         before, beyond = y.clamp_max(0) / self.past, (y - self.length).clamp_min(0) / self.past
         return s, y.clamp(0, self.length) / self.length + before + beyond
 
+    def off(self, places: Tensor, t0: Tensor) -> Tensor:
+        """How far along the part places (N, 2) lie from t0 (P, 1), in u: (P, N)."""
+        return ((places - self.origin) @ self.along - t0 * self.length) / self.unit
+
     def ends(self) -> Tensor:
         """Where t is 0 and 1: (2, 2)."""
         return torch.stack([self.origin, self.origin + self.length * self.along])
