@@ -80,9 +80,11 @@ def reproject(original: Tensor, edited: Tensor, config: ReprojectConfig | None =
         if alignment is not None:
             target, inside = lay_back(target, alignment, on=source)
         displacement = _edit_of(source, target, inside, config.motion)
+        stop_if_asked()
         half_target, seen = _halved(target), _halved(inside.float())
         warped = _halved(warp(source, displacement))
         _check_same_photo(likeness(half_target, warped), displacement)
+        stop_if_asked()
         colours = match_colours(half_target, warped)
         residual = unexplained(half_target, warped, colours) * seen
         doubted = _enlarged(paste_mask(residual), source) * displacement.ne(0).any()
