@@ -417,5 +417,4 @@ def test_parts_of_different_sets_do_not_work_together(host, own_set):
 def test_a_set_that_is_not_there_is_refused_before_anything_runs(host):
     queued = host.queue(retouch({LOAD: {"set_name": "../../secrets"}}))
     assert queued.prompt_id is None
-    ours, newer_hosts = "there is no set '../../secrets': put its folder into models/mirrorppr", "not in list"
-    assert ours in queued.complaint or newer_hosts in queued.complaint.lower()
+    assert re.search("there is no set '../../secrets': put its folder|not in list", queued.complaint, re.IGNORECASE)

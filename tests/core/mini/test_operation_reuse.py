@@ -11,7 +11,7 @@ from mirrorppr_core.exemplar import Exemplar
 from mirrorppr_core.geometry.displacement import length
 from mirrorppr_core.mini.arithmetic import Combined, Limited, Scaled, Undone, averaged, feathered
 from mirrorppr_core.mini.editor import RetouchConfig
-from mirrorppr_core.mini.operation import Operation
+from mirrorppr_core.mini.operation import Evidence, Operation
 from mirrorppr_core.mini.operation_file import SavedOperation, digest_of, save_operation, write_file
 from mirrorppr_core.mini.pipeline import MirrorPPR
 from mirrorppr_core.mini.reuse import load_operation
@@ -76,7 +76,9 @@ def test_another_set_extracts_it_again_if_the_exemplar_is_kept_and_refuses_it_ot
 def test_a_file_of_another_engine_is_extracted_again_or_refused(model, operation, tmp_path):
     for name, pictures in (("with", "exemplar"), ("without", "none")):
         saved = SavedOperation(operation=operation, name="look", engine="qwen", set_id="qwen set")
-        write_file(tmp_path / f"{name}.safetensors", saved, {"qwen": Operation}, pictures=pictures)
+        write_file(
+            tmp_path / f"{name}.safetensors", saved, {"qwen": Operation, "evidence": Evidence}, pictures=pictures
+        )
     again = load_operation(tmp_path / "with.safetensors", model.extractor)
     assert_close(again.operation.motion, operation.motion)
     assert "of the engine qwen" in again.notes[0]
