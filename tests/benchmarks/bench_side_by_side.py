@@ -28,7 +28,8 @@ import json, resource, sys, time
 import torch
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-torch.set_num_threads(int(sys.argv[3]))
+if sys.argv[3] != "default":
+    torch.set_num_threads(int(sys.argv[3]))
 try:
     from mirrorppr_core.exemplar import Exemplar
     from mirrorppr_core.mini.pipeline import MirrorPPR
@@ -53,10 +54,10 @@ for line in sys.stdin:
 class Asked:
     """A process of one checkout that does a call when it is asked to."""
 
-    def __init__(self, checkout: Path, pictures: Path, threads: int):
-        arguments = [sys.executable, "-c", WORKER, str(checkout), str(pictures), str(threads)]
+    def __init__(self, checkout: Path, pictures: Path, threads: int | None, variables: dict[str, str]):
+        arguments = [sys.executable, "-c", WORKER, str(checkout), str(pictures), str(threads or "default")]
         self.process = subprocess.Popen(
-            arguments, cwd=checkout, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(threads)
+            arguments, cwd=checkout, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables
         )
         if self.process.stdout.readline().strip() != "ready":
             raise SystemExit(f"the checkout {checkout} does not run: see above")
@@ -64,6 +65,10 @@ class Asked:
     def once(self, call: str) -> dict[str, float]:
         print(call, file=self.process.stdin, flush=True)
         return json.loads(self.process.stdout.readline())
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -121,14 +126,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         pictures = Path(folder)
         write_pictures(pictures)
-        asked = {name: Asked(path, pictures, options.threads) for name, path in checkouts.items()}
+        variables = environment(options.threads)
+        asked = {name: Asked(path, pictures, options.threads, variables) for name, path in checkouts.items()}
         for call in ("extract", "retouch"):
             for _ in range(options.rounds):
                 for name, worker in asked.items():
                     found.setdefault((call, name), []).append(worker.once(call))
         for worker in asked.values():
-            worker.process.stdin.close()
-            worker.process.wait()
+            worker.close()
         for path in checkouts.values():  # bytecode and the disk's cache
             command_once(path, pictures, options.threads)
         for _ in range(options.rounds):
