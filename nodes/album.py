@@ -18,6 +18,7 @@ from ..mirrorppr_core.albums.sheet import FOLDER, draw_album_sheet
 from ..mirrorppr_core.file_writing import replacing
 from ..mirrorppr_core.mini.editor import RetouchConfig
 from ..mirrorppr_core.mini.files import check_one_set
+from ..mirrorppr_core.photo_saving import FORMATS, Saving
 from .sockets import (
     CATEGORY,
     ConnectorSocket,
@@ -68,6 +69,14 @@ class RetouchAlbum(io.ComfyNode):
                     default=ON_ERROR[0],
                     tooltip="A photo that cannot be retouched: skip writes it unchanged and says why, stop ends there.",
                 ),
+                io.Combo.Input(
+                    "format",
+                    options=list(FORMATS),
+                    default=Saving.format,
+                    optional=True,
+                    tooltip="Of the results. png keeps every bit, 8 or 16; same gives each photo back in its own "
+                    "format, a JPEG with its own quality. EXIF, XMP, profile and resolution go along.",
+                ),
             ],
             outputs=[
                 io.Image.Output("sheet", display_name="sheet", tooltip="All results, the most doubtful first."),
@@ -87,16 +96,16 @@ class RetouchAlbum(io.ComfyNode):
         return json.dumps([(p.name, p.stat().st_mtime_ns) for p in sorted(place.iterdir()) if p.is_file()])
 
     @classmethod
-    def execute(cls, dit, connector, operation, folder, name, strength, face, on_error) -> io.NodeOutput:
+    def execute(cls, dit, connector, operation, folder, name, strength, face, on_error, format="png") -> io.NodeOutput:
         check_one_set(connector=connector.set_id, dit=dit.set_id)
         if folder not in album_folders():
             raise ValueError(f"folder={folder!r}: choose one of the folders with photos in ComfyUI's input folder")
         out = _results_folder(name)
-        config = RetouchConfig(strength=strength, face=face)
-        album = find_photos([Path(folder_paths.get_input_directory()) / folder])
+        config, saving = RetouchConfig(strength=strength, face=face), Saving(format=format)
+        album = find_photos([Path(folder_paths.get_input_directory()) / folder], saving=saving)
         check_apart(album, out)
         (out / FOLDER).mkdir(parents=True, exist_ok=True)
-        journal = Journal(out / FOLDER / "journal.jsonl", settings_of(operation, config))
+        journal = Journal(out / FOLDER / "journal.jsonl", settings_of(operation, config, saving))
         bar, rows = comfy.utils.ProgressBar(len(album.photos)), []
         for step in run_album(
             album,
@@ -105,6 +114,7 @@ class RetouchAlbum(io.ComfyNode):
             journal=journal,
             on_error=on_error,
             operation_notes=operation.notes,
+            saving=saving,
         ):
             rows.append(step.row)
             _tell(f"photo {step.number} of {step.total}", cls.hidden.unique_id)

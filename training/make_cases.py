@@ -28,7 +28,7 @@ from torch import Tensor
 from mirrorppr_core.faces.landmarks import FACE_POINTS, face_size
 from mirrorppr_core.file_writing import write_file
 from mirrorppr_core.geometry.displacement import length, warp
-from mirrorppr_core.photo_files import Photo, prepare_folder, write_png
+from mirrorppr_core.photo_files import Photo, prepare_folder, write_photo
 
 from .data.landmark_sources import KINDS, landmark_source
 from .data.portrait_folder import Portrait, PortraitFolder
@@ -160,7 +160,7 @@ def _direction(step: Step) -> str:
 
 
 def _write(path: Path, image: Tensor) -> None:
-    write_png(path, Photo((image * 255).round().byte(), None))
+    write_photo(path, Photo((image * 255).round().byte()))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,8 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..photo_saving import Saving
+
 # What is tried. Files of other endings in a folder are counted and passed over: raw files lie beside their JPEGs.
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+SUFFIXES = (".bmp", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,11 @@ class Album:
     passed_over: dict[str, int]
 
 
-def find_photos(sources: Iterable[Path], *, result_suffix: str = ".png") -> Album:
+def find_photos(sources: Iterable[Path], *, saving: Saving | None = None) -> Album:
     """Files as they are named, folders as the pictures in them (not in their subfolders), 2 before 10.
 
-    Two sources of one stem keep their endings in the names of their results: a.jpg.png, a.webp.png.
+    saving: how results are written, which decides their names. Two sources whose results would share one keep their
+    endings: a.jpg.png, a.webp.png.
     Raises FileNotFoundError or ValueError when there is nothing to do.
     """
     files: list[Path] = []
@@ -52,8 +55,9 @@ def find_photos(sources: Iterable[Path], *, result_suffix: str = ".png") -> Albu
         raise ValueError(
             f"no pictures there ({found or 'empty'}): an album is a folder with {', '.join(SUFFIXES)} files"
         )
-    stems = Counter(path.stem for path in files)
-    names = [(path.stem if stems[path.stem] == 1 else path.name) + result_suffix for path in files]
+    names = [(saving or Saving()).name_for(path) for path in files]
+    shared = {name for name, count in Counter(names).items() if count > 1}
+    names = [path.name + Path(name).suffix if name in shared else name for name, path in zip(names, files, strict=True)]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(

@@ -18,7 +18,8 @@ import torch
 from ..mini.arithmetic import AnyOperation
 from ..mini.editor import RetouchConfig, Retouched
 from ..mini.operation_file import digest_of
-from ..photo_files import Photo, read_photo, write_png
+from ..photo_files import Photo, check_saving, read_photo, write_photo
+from ..photo_saving import Saving
 from .doubt import doubt_of
 from .journal import Journal, state_of
 from .photos import Album, AlbumPhoto
@@ -57,19 +58,28 @@ def run_album(
     journal: Journal,
     on_error: str = "skip",
     operation_notes: tuple[str, ...] = (),
+    saving: Saving | None = None,
+    read: Callable[[Path], Photo] = read_photo,
 ) -> Iterator[Step]:
     """Yields a Step for each photo, in order, when its result is on the disk.
 
     on_error: "skip" writes a photo that cannot be retouched unchanged and says why in its row; "stop" raises
     AlbumStopped. A file that is no readable picture has no result, only a row.
+    saving: how results are written.  read: how photos are read.
     """
     if on_error not in ON_ERROR:
         raise ValueError(f"on_error={on_error!r}: use {' or '.join(ON_ERROR)}")
-    total = len(album.photos)
+    total, saving = len(album.photos), saving or Saving()
+
+    def fit_for_saving(path: Path) -> Photo:
+        photo = read(path)
+        check_saving(photo, saving, path.name)
+        return photo
+
     todo = [photo for photo in album.photos if not journal.is_done(photo.name, photo.source, out)]
     ahead = iter(todo)
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        reading = _next_read(reader, ahead)
+        reading = _next_read(reader, ahead, fit_for_saving)
         writing: tuple[int, Future[_Made]] | None = None
         for number, photo in enumerate(album.photos, start=1):
             if reading is None or photo is not reading[0]:
@@ -78,15 +88,15 @@ def run_album(
                     writing = None
                 yield Step(number, total, journal.rows[photo.name], None, repeated=True)
                 continue
-            read, reading = reading[1], _next_read(reader, ahead)
+            opened, reading = reading[1], _next_read(reader, ahead, fit_for_saving)
             try:
-                draft = _retouched(photo, read, retouch, on_error, f"photo {number} of {total}", operation_notes)
+                draft = _retouched(photo, opened, retouch, on_error, f"photo {number} of {total}", operation_notes)
             finally:  # the one before is done, whatever becomes of this one
                 last = None if writing is None else _finish(writing, total, journal)
                 writing = None
             if last is not None:
                 yield last
-            writing = number, writer.submit(_written, draft, out, photo)
+            writing = number, writer.submit(_written, draft, out, photo, saving)
         if writing is not None:
             yield _finish(writing, total, journal)
 
@@ -107,7 +117,7 @@ def described(result: Retouched, photo: Photo, seconds: float, operation_notes: 
     }
 
 
-def settings_of(operation: AnyOperation, config: RetouchConfig) -> dict[str, Any]:
+def settings_of(operation: AnyOperation, config: RetouchConfig, saving: Saving) -> dict[str, Any]:
     """What decides the results, for the journal: an album of other settings is not continued."""
     return {
         "operation": digest_of(operation),
@@ -115,6 +125,8 @@ def settings_of(operation: AnyOperation, config: RetouchConfig) -> dict[str, Any
         "steps": config.num_steps,
         "seed": config.seed,
         "face": config.face,
+        "format": saving.format,
+        "quality": saving.quality,
     }
 
 
@@ -149,15 +161,17 @@ def _retouched(
             ) from error
         return _Draft({"doubt": 1.0, "error": str(error), "unchanged": True}, original, original, None)
     row = described(result, original, time.perf_counter() - began, operation_notes)
-    return _Draft(row, original, Photo(result.image, original.icc_profile), result)
+    return _Draft(row, original, original.with_pixels(result.image), result)
 
 
-def _written(draft: _Draft, out: Path, photo: AlbumPhoto) -> _Made:
+def _written(draft: _Draft, out: Path, photo: AlbumPhoto, saving: Saving) -> _Made:
+    row = draft.row
     if draft.photo is not None:
         write_thumbnail(out, photo.name, draft.original, None if draft.result is None else draft.photo)
-        write_png(out / photo.name, draft.photo)
+        lost = write_photo(out / photo.name, draft.photo, saving)
+        row = {**row, "notes": [*row.get("notes", ()), *lost]}
     named = {"source": str(photo.source), "output": photo.name, "state": state_of(photo.source)}
-    return _Made({**named, "written": draft.photo is not None, **draft.row}, draft.result)
+    return _Made({**named, "written": draft.photo is not None, **row}, draft.result)
 
 
 def _finish(writing: tuple[int, Future[_Made]], total: int, journal: Journal) -> Step:
@@ -167,6 +181,8 @@ def _finish(writing: tuple[int, Future[_Made]], total: int, journal: Journal) ->
     return Step(number, total, made.row, made.result)
 
 
-def _next_read(reader: ThreadPoolExecutor, ahead: Iterator[AlbumPhoto]) -> tuple[AlbumPhoto, Future[Photo]] | None:
+def _next_read(
+    reader: ThreadPoolExecutor, ahead: Iterator[AlbumPhoto], read: Callable[[Path], Photo]
+) -> tuple[AlbumPhoto, Future[Photo]] | None:
     photo = next(ahead, None)
-    return None if photo is None else (photo, reader.submit(read_photo, photo.source))
+    return None if photo is None else (photo, reader.submit(read, photo.source))

@@ -26,6 +26,7 @@ from ..mini.editor import MAX_STRENGTH, RetouchConfig
 from ..mini.files import bundled_set
 from ..mini.pipeline import MirrorPPR
 from ..photo_files import prepare_folder
+from .results import add_results, read_query, saving_of
 from .source import Source, add_source, source_files, take
 
 
@@ -43,19 +44,21 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--face", default="only", help="only, largest, all, or a number counted from the left")
     parser.add_argument("--exemplar-face", default="only", help="whose retouch to read: as --face")
     parser.add_argument("--weights", type=Path, help="folder of a matched set (default: the bundled Mini)")
+    add_results(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: Any) -> int:
     """Returns the exit status: 0 all retouched, 1 some were not, 2 none."""
     config = RetouchConfig(strength=options.strength, num_steps=options.steps, seed=options.seed, face=options.face)
-    album = find_photos(options.photos)
+    saving = saving_of(options)
+    album = find_photos(options.photos, saving=saving)
     check_apart(album, options.out, keep=source_files(options))
     model = MirrorPPR.from_folder(options.weights or bundled_set())
     source = take(options, model)
     operation = source.operation
     prepare_folder(options.out / FOLDER)
-    journal = Journal(options.out / FOLDER / "journal.jsonl", settings_of(operation, config))
+    journal = Journal(options.out / FOLDER / "journal.jsonl", settings_of(operation, config, saving))
     began, rows, repeated = time.perf_counter(), [], 0
     steps = run_album(
         album,
@@ -64,6 +67,8 @@ def run(options: Any) -> int:
         journal=journal,
         on_error=options.on_error,
         operation_notes=operation.notes,
+        saving=saving,
+        read=lambda path: read_query(path, options),
     )
     for step in steps:
         repeated += step.repeated

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ..motion.reproject import ReprojectConfig, reproject
-from ..photo_files import Photo, prepare_folder, read_photo, write_png
+from ..photo_files import Photo, prepare_folder, read_photo, write_photo
 
 
 def add_parser(subparsers: Any) -> None:
@@ -41,10 +41,10 @@ def run(options: Any) -> int:
         prepare_folder(target.parent)
     result = reproject(original.pixels, edited.pixels, ReprojectConfig(paste_residual=options.paste))
     done = time.perf_counter()
-    write_png(options.out, Photo(result.image, original.icc_profile))
+    write_photo(options.out, original.with_pixels(result.image))
     if options.residual is not None:
         grey = (result.residual * 255).round().to(torch.uint8).expand(-1, 3, -1, -1)
-        write_png(options.residual, Photo(grey, None))
+        write_photo(options.residual, Photo(grey))
     changed = (result.image != original.pixels).any(dim=1).float().mean()
     report = {
         "output": str(options.out),

@@ -2,6 +2,7 @@
 
     python -m mirrorppr_core retouch --before B --after A --query Q [Q ...] --out DIR
     python -m mirrorppr_core retouch --operation LOOK.safetensors --query Q [Q ...] --out DIR
+    python -m mirrorppr_core retouch ... --format same     16-bit TIFF stays 16-bit TIFF, JPEG stays JPEG
     python -m mirrorppr_core retouch --engine qwen --weights SET --base QWEN_IMAGE_EDIT ...
 
 Everything that can be checked is checked before the first result is written. A query that fails (no face, say) is
@@ -25,7 +26,9 @@ from ..mini.arithmetic import AnyOperation
 from ..mini.editor import MAX_STRENGTH, RetouchConfig
 from ..mini.files import bundled_set
 from ..mini.pipeline import MirrorPPR
-from ..photo_files import Photo, prepare_folder, read_photo, write_png
+from ..photo_files import Photo, check_saving, prepare_folder, write_photo
+from ..photo_saving import Saving
+from .results import add_results, read_query, saving_of
 from .source import add_source, pair_files, pose_choice, read_pairs, source_files, take
 
 
@@ -33,7 +36,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("retouch", help="give photos the retouch shown by a before/after pair")
     add_source(parser)
     parser.add_argument("--query", type=Path, nargs="+", required=True, help="the portraits to retouch")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the results, QUERY_STEM.png each")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results, named after the queries")
     parser.add_argument(
         "--strength", type=float, default=1.0, help=f"-{MAX_STRENGTH:g} to {MAX_STRENGTH:g}; negative reverses"
     )
@@ -47,6 +50,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--pose-query", type=Path, nargs="+", help="the same for the queries, a file each")
     parser.add_argument("--weights", type=Path, help="folder of a matched set (default: the bundled Mini)")
+    add_results(parser)
     qwen = parser.add_argument_group("with --engine qwen")
     parser.add_argument("--engine", choices=("mini", "qwen"), default="mini", help="mini (default) or the paper's")
     qwen.add_argument("--base", type=Path, help="diffusers folder of Qwen-Image-Edit")
@@ -74,7 +78,8 @@ def _retouch(options: Any) -> dict[str, Any]:
     num_steps = RetouchConfig.num_steps if options.steps is None else options.steps
     seed = 0 if options.seed is None else options.seed
     config = RetouchConfig(strength=options.strength, num_steps=num_steps, seed=seed, face=options.face)
-    targets = _targets(options.query, options.out, keep=source_files(options))
+    saving = saving_of(options)
+    targets = _targets(options.query, options.out, saving, keep=source_files(options))
     joints = options.pose_query or [None] * len(targets)
     if len(joints) != len(targets):
         raise ValueError(f"--pose-query names {len(joints)} files for {len(targets)} queries: give one for each")
@@ -84,7 +89,7 @@ def _retouch(options: Any) -> dict[str, Any]:
     source = take(options, model)
     prepare_folder(options.out)
     rows = [
-        _one(model, source.operation, config, query, target, options.pose, file)
+        _one(model, source.operation, config, query, target, file, options)
         for (query, target), file in zip(targets, joints, strict=True)
     ]
     return {
@@ -101,14 +106,15 @@ def _one(
     config: RetouchConfig,
     query: Path,
     target: Path,
-    joints: str,
     pose: Path | None,
+    options: Any,
 ) -> dict[str, Any]:
     began = time.perf_counter()
     try:
-        photo = read_photo(query)
-        result = model.retouch(photo.pixels, operation, config, pose=pose_choice(joints, pose, photo.pixels))
-        write_png(target, Photo(result.image, photo.icc_profile))
+        photo = read_query(query, options)
+        check_saving(photo, saving_of(options), query.name)
+        result = model.retouch(photo.pixels, operation, config, pose=pose_choice(options.pose, pose, photo.pixels))
+        lost = write_photo(target, photo.with_pixels(result.image), saving_of(options))
     except (ValueError, OSError) as error:
         return _failure(query, error)
     changed = (result.image != photo.pixels).any(dim=1).float().mean()
@@ -121,7 +127,7 @@ def _one(
         "faces_found": result.num_found,
         "faces_retouched": min(len(result.faces), result.num_found),
         "unchanged": operation.is_identity,
-        "notes": list(result.notes),
+        "notes": list(result.notes + lost),
     }
 
 
@@ -144,13 +150,14 @@ def _retouch_qwen(options: Any) -> dict[str, Any]:
     config = QwenRetouchConfig(num_steps=num_steps, seed=seed, guidance=options.guidance)
     if len(options.before) > 1:
         raise ValueError("--engine qwen reads one pair: name one --before and one --after")
-    targets = _targets(options.query, options.out, keep=pair_files(options))
+    saving = saving_of(options)
+    targets = _targets(options.query, options.out, saving, keep=pair_files(options))
     exemplar = read_pairs(options)[0]
     engine = QwenEngine.from_folders(weights=options.weights, base=options.base, device=options.device)
     operation = engine.extract(exemplar)
     prepare_folder(options.out)
     failed, reading, rows = [], deque(), []
-    photos = _readable(targets, reading, failed)
+    photos = _readable(targets, reading, failed, options)
     for result in retouch_album(
         engine, photos, operation, config, strength=options.strength, generated=options.generated
     ):
@@ -160,24 +167,28 @@ def _retouch_qwen(options: Any) -> dict[str, Any]:
             continue
         pixels = result.image if result.image.dtype == photo.pixels.dtype else (result.image * 255).round().byte()
         try:
-            write_png(target, Photo(pixels, photo.icc_profile))
-        except OSError as error:
+            lost = write_photo(target, photo.with_pixels(pixels), saving)
+        except (ValueError, OSError) as error:
             rows.append(_failure(query, error))
             continue
         largest = None if result.field is None else round(result.field.max_px, 3)
         row = {"query": str(query), "output": str(target), "largest_displacement_px": largest}
-        rows.append({**row, "notes": list(result.notes)})
+        rows.append({**row, "notes": list(result.notes + lost)})
     return {"set": engine.files.set_id, "queries": rows + failed}
 
 
 def _readable(
-    targets: list[tuple[Path, Path]], reading: deque[tuple[Path, Path, Photo]], failed: list[dict[str, Any]]
+    targets: list[tuple[Path, Path]],
+    reading: deque[tuple[Path, Path, Photo]],
+    failed: list[dict[str, Any]],
+    options: Any,
 ) -> Iterator[Tensor]:
     """The pixels of those queries that can be read, one by one; which ones they are is left in `reading`."""
     for query, target in targets:
         try:
-            photo = read_photo(query)
+            photo = read_query(query, options)
             check_photo(photo.pixels, query.name)
+            check_saving(photo, saving_of(options), query.name)
         except (ValueError, OSError) as error:
             failed.append(_failure(query, error))
             continue
@@ -190,14 +201,14 @@ def _failure(query: Path, error: Exception) -> dict[str, Any]:
     return {"query": str(query), "error": str(error)}
 
 
-def _targets(queries: list[Path], out: Path, *, keep: tuple[Path, ...]) -> list[tuple[Path, Path]]:
+def _targets(queries: list[Path], out: Path, saving: Saving, *, keep: tuple[Path, ...]) -> list[tuple[Path, Path]]:
     """Each query with its result file. Refuses missing queries, name clashes and results over any of the inputs."""
     missing = [str(q) for q in queries if not q.is_file()]
     if missing:
         raise FileNotFoundError(f"no such file: {', '.join(missing)}. Check the paths; nothing was written.")
     targets: dict[Path, Path] = {}
     for query in queries:
-        target = out / f"{query.stem}.png"
+        target = out / saving.name_for(query)
         if target in targets:
             raise ValueError(
                 f"{targets[target]} and {query} would both be written to {target}: rename one, or run them into "

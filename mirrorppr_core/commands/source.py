@@ -50,7 +50,8 @@ def pair_files(options: Any) -> tuple[Path, ...]:
 
 
 def read_pairs(options: Any) -> list[Exemplar]:
-    photos = [read_photo(path).pixels for path in pair_files(options)]
+    cmyk = getattr(options, "cmyk", "refuse")
+    photos = [read_photo(path, cmyk=cmyk).pixels for path in pair_files(options)]
     return [Exemplar(*pair) for pair in zip(photos[::2], photos[1::2], strict=True)]
 
 

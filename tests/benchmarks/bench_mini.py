@@ -41,12 +41,12 @@ def measure(size: tuple[int, int], threads: int) -> dict[str, float]:
     from mirrorppr_core.images import as_float
     from mirrorppr_core.mini.pipeline import MirrorPPR
     from mirrorppr_core.operations.llw import apply_llw
-    from mirrorppr_core.photo_files import Photo, read_photo, write_png
+    from mirrorppr_core.photo_files import Photo, read_photo, write_photo
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "query.png"
         head = Image.fromarray(skimage.data.astronaut()).crop((90, 0, 360, 270))
-        write_png(path, Photo(to_pixels(np.asarray(head.resize(size, Image.Resampling.BICUBIC))), None))
+        write_photo(path, Photo(to_pixels(np.asarray(head.resize(size, Image.Resampling.BICUBIC)))))
         began = time.perf_counter()
         model = MirrorPPR.bundled()
         load = time.perf_counter() - began
@@ -64,7 +64,7 @@ def measure(size: tuple[int, int], threads: int) -> dict[str, float]:
             times.append(time.perf_counter())
             result = model.retouch(photo.pixels, operation)
             times.append(time.perf_counter())
-            write_png(Path(folder) / "result.png", Photo(result.image, None))
+            write_photo(Path(folder) / "result.png", Photo(result.image))
             times.append(time.perf_counter())
             for name, start, end in zip(rows, times, times[1:], strict=False):
                 rows[name].append(end - start)

@@ -20,7 +20,7 @@ from mirrorppr_core.exemplar import Exemplar
 from mirrorppr_core.file_writing import write_file
 from mirrorppr_core.mini.editor import RetouchConfig
 from mirrorppr_core.mini.pipeline import MirrorPPR
-from mirrorppr_core.photo_files import Photo, prepare_folder, read_photo, write_png
+from mirrorppr_core.photo_files import Photo, prepare_folder, read_photo, write_photo
 
 from .outputs import CONTROLS, IDENTITY, REVERSED, SHUFFLED, CaseFiles
 
@@ -101,7 +101,7 @@ def run_engine(retouch: Retouch, cases: Sequence[CaseFiles], out: Path, *, contr
         try:
             before, after, query = (read_photo(p) for p in (case.exemplar_before, case.exemplar_after, case.query))
             image = retouch(before.pixels, after.pixels, query.pixels)
-            write_png(out / name, Photo(image, query.icc_profile))
+            write_photo(out / name, query.with_pixels(image))
             if control_every and position % control_every == 0:
                 _write_controls(retouch, cases, position, out, forward=image)
         except ValueError as error:
@@ -132,7 +132,7 @@ def _write_controls(retouch: Retouch, cases: Sequence[CaseFiles], position: int,
             image = retouch(first.pixels, second.pixels, photo)
         except ValueError:
             continue
-        write_png(out / control / output_name(case), Photo(image, query.icc_profile))
+        write_photo(out / control / output_name(case), query.with_pixels(image))
 
 
 def _stranger(cases: Sequence[CaseFiles], position: int) -> CaseFiles | None:

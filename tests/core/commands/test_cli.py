@@ -143,7 +143,7 @@ def test_a_photo_that_fails_is_reported_and_does_not_stop_the_others(files, tmp_
     names = ("nobody.png", "narrow.png", "print.tiff", "broken.jpg", "hopper.png")
     status, report, errors = run(capsys, *arguments(files, tmp_path, *names))
     assert status == 1 and [path.name for path in tmp_path.iterdir()] == ["hopper.png"]
-    wanted = ("one plain colour", "at least 256", "colour mode CMYK.*8-bit RGB", "damaged or not a picture")
+    wanted = ("one plain colour", "at least 256", "colour mode CMYK.*--cmyk convert", "damaged or not a picture")
     for row, message in zip(report["queries"], wanted, strict=False):
         assert re.search(message, row["error"]) and row["error"] in errors
     assert "error" not in report["queries"][-1]
