@@ -23,7 +23,7 @@ from .wording import brief, file_name
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP")  # a camera's MPO opens as a JPEG
 MOST_PIXELS = 120_000_000  # medium-format cameras have 102 million; decoded, each takes up to 8 bytes for a moment
-_READ_AS = {"JPEG": "JPEG", "PNG": "PNG", "TIFF": "TIFF", "WEBP": "WebP", "BMP": "BMP", "GIF": "GIF"}
+_READ_AS = {"JPEG": "JPEG", "PNG": "PNG", "TIFF": "TIFF", "WEBP": "WebP", "BMP": "BMP", "GIF": "GIF", "HEIF": "HEIC"}
 _SNIFFED = 32
 
 # What people have on their disks beside photos, by how it begins.
@@ -36,7 +36,7 @@ _KINDS = (
     (0, b"\xff\x0a", "JPEG XL"), (0, b"\x00\x00\x00\x0cJXL", "JPEG XL"),
     (4, b"ftypheic", "HEIC"), (4, b"ftypheix", "HEIC"), (4, b"ftypmif1", "HEIC"), (4, b"ftypavif", "AVIF"),
     (4, b"ftypcrx", "Canon raw"), (4, b"ftyp", "video"), (0, b"FUJIFILM", "Fujifilm raw"), (8, b"CR", "Canon raw"),
-    (0, b"IIRO", "Olympus raw"), (0, b"IIU\x00", "Panasonic raw"), (0, b"PK\x03\x04", "ZIP"),
+    (0, b"P5", "PGM"), (0, b"P6", "PPM"), (0, b"IIRO", "Olympus raw"), (0, b"IIU\x00", "Panasonic raw"), (0, b"PK\x03\x04", "ZIP"),
     (0, b"<!DOC", "HTML"), (0, b"<html", "HTML"),
 )  # fmt: skip
 

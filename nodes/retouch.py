@@ -9,9 +9,11 @@ import comfy.utils
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..mirrorppr_core.bodies.sources import PoseChoice
 from ..mirrorppr_core.geometry.field import Field
 from ..mirrorppr_core.mini.editor import RetouchConfig, Retouched
 from ..mirrorppr_core.mini.files import check_one_set
+from ..mirrorppr_core.mini.sequence import FrameSequence
 from .picture import draw_motion_preview, draw_photo
 from .sockets import (
     ADVANCED,
@@ -92,6 +94,13 @@ class RetouchSampler(io.ComfyNode):
                     "skip: the photo stays as it is and the notes say why.",
                 ),
                 *pose_inputs("query"),
+                io.Boolean.Input(
+                    "sequence",
+                    default=False,
+                    optional=True,
+                    tooltip="On: the batch is the frames of one person, in order; the face is followed and steadied "
+                    "over time. Start with off, for single pictures.",
+                ),
             ],
             outputs=[
                 io.Image.Output("image", display_name="image", tooltip="The retouched photos, at the query's size."),
@@ -122,24 +131,31 @@ class RetouchSampler(io.ComfyNode):
         on_error="stop",
         pose=None,
         joints="auto",
+        sequence=False,
     ) -> io.NodeOutput:
         check_one_set(connector=connector.set_id, dit=dit.set_id)
         config = RetouchConfig(strength=strength, num_steps=steps, seed=seed, face=face)
         progress = _Progress(num_photos=len(query), num_steps=steps)
         results: list[Retouched] = []
         choices = pose_choices(pose, joints, query, "pose")
+        frames = FrameSequence(dit, operation, connector.connector, config) if sequence else None
+        if frames is not None:
+            _looked_through(frames, query, region, choices)
         for index, (photo, meant) in enumerate(zip(photos(query), regions(region, query), strict=True)):
             with naming(index, len(query)):
                 try:
-                    result = dit.retouch(
-                        photo,
-                        operation,
-                        connector.connector,
-                        config,
-                        region=meant,
-                        pose=choices[index],
-                        on_step=progress.during(index),
-                    )
+                    if frames is None:
+                        result = dit.retouch(
+                            photo,
+                            operation,
+                            connector.connector,
+                            config,
+                            region=meant,
+                            pose=choices[index],
+                            on_step=progress.during(index),
+                        )
+                    else:
+                        result = frames.retouch(index, photo, choices[index])
                 except ValueError as error:
                     if on_error != "skip":
                         raise
@@ -148,6 +164,16 @@ class RetouchSampler(io.ComfyNode):
             results.append(result)
         images, fields = [result.image for result in results], tuple(result.field for result in results)
         return io.NodeOutput(to_image(images), fields, moved_mask(fields), _notes(results))
+
+
+def _looked_through(frames: FrameSequence, query: Tensor, region: Tensor | None, choices: list[PoseChoice]) -> None:
+    """All pictures of the batch as one sequence."""
+    if region is not None:
+        raise ValueError("a sequence follows one person by itself: disconnect region, or set sequence to off")
+    for index, (photo, pose) in enumerate(zip(photos(query), choices, strict=True)):
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        with naming(index, len(query)):
+            frames.look(photo, "query", pose)
 
 
 def _unchanged(photo: Tensor, error: ValueError) -> Retouched:

@@ -60,12 +60,14 @@ def run_album(
     operation_notes: tuple[str, ...] = (),
     saving: Saving | None = None,
     read: Callable[[Path], Photo] = read_photo,
+    of_frame: Callable[[AlbumPhoto], Retouch] | None = None,
 ) -> Iterator[Step]:
     """Yields a Step for each photo, in order, when its result is on the disk.
 
     on_error: "skip" writes a photo that cannot be retouched unchanged and says why in its row; "stop" raises
     AlbumStopped. A file that is no readable picture has no result, only a row.
-    saving: how results are written.  read: how photos are read.
+    saving: how results are written.  read: how photos are read.  of_frame: how each photo of a sequence is retouched
+    (sequence.py), in place of `retouch`.
     """
     if on_error not in ON_ERROR:
         raise ValueError(f"on_error={on_error!r}: use {' or '.join(ON_ERROR)}")
@@ -90,7 +92,8 @@ def run_album(
                 continue
             opened, reading = reading[1], _next_read(reader, ahead, fit_for_saving)
             try:
-                draft = _retouched(photo, opened, retouch, on_error, f"photo {number} of {total}", operation_notes)
+                act = retouch if of_frame is None else of_frame(photo)
+                draft = _retouched(photo, opened, act, on_error, f"photo {number} of {total}", operation_notes)
             finally:  # the one before is done, whatever becomes of this one
                 last = None if writing is None else _finish(writing, total, journal)
                 writing = None
@@ -117,7 +120,9 @@ def described(result: Retouched, photo: Photo, seconds: float, operation_notes: 
     }
 
 
-def settings_of(operation: AnyOperation, config: RetouchConfig, saving: Saving) -> dict[str, Any]:
+def settings_of(
+    operation: AnyOperation, config: RetouchConfig, saving: Saving, *, sequence: bool = False
+) -> dict[str, Any]:
     """What decides the results, for the journal: an album of other settings is not continued."""
     return {
         "operation": digest_of(operation),
@@ -127,6 +132,7 @@ def settings_of(operation: AnyOperation, config: RetouchConfig, saving: Saving) 
         "face": config.face,
         "format": saving.format,
         "quality": saving.quality,
+        "sequence": sequence,
     }
 
 

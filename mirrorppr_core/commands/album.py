@@ -1,6 +1,7 @@
 """`album`: one retouch on a whole shoot.
 
     python -m mirrorppr_core album --before B --after A --photos FOLDER [FILE ...] --out RESULTS
+    python -m mirrorppr_core album ... --sequence      numbered frames of one person, steady over time
     python -m mirrorppr_core album --operation LOOK.safetensors --photos FOLDER [FILE ...] --out RESULTS
 
 Every result is written under its photo's name; RESULTS/album/ holds the journal, a report and a contact sheet with the
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,13 @@ from ..albums.doubt import ranked
 from ..albums.journal import Journal
 from ..albums.photos import Album, check_apart, find_photos
 from ..albums.run import ON_ERROR, run_album, settings_of
+from ..albums.sequence import look_through
 from ..albums.sheet import FOLDER, draw_album_sheet
 from ..file_writing import replacing, write_file
 from ..mini.editor import MAX_STRENGTH, RetouchConfig
 from ..mini.files import bundled_set
 from ..mini.pipeline import MirrorPPR
+from ..mini.sequence import FrameSequence
 from ..photo_files import prepare_folder
 from .results import add_results, read_query, saving_of
 from .source import Source, add_source, source_files, take
@@ -43,6 +47,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--seed", type=int, default=0, help="same seed, same file")
     parser.add_argument("--face", default="only", help="only, largest, all, or a number counted from the left")
     parser.add_argument("--exemplar-face", default="only", help="whose retouch to read: as --face")
+    parser.add_argument(
+        "--sequence",
+        action="store_true",
+        help="the photos are numbered frames of one person: the face is followed and steadied over time",
+    )
     parser.add_argument("--weights", type=Path, help="folder of a matched set (default: the bundled Mini)")
     add_results(parser)
     parser.set_defaults(run=run)
@@ -58,7 +67,11 @@ def run(options: Any) -> int:
     source = take(options, model)
     operation = source.operation
     prepare_folder(options.out / FOLDER)
-    journal = Journal(options.out / FOLDER / "journal.jsonl", settings_of(operation, config, saving))
+    journal = Journal(
+        options.out / FOLDER / "journal.jsonl", settings_of(operation, config, saving, sequence=options.sequence)
+    )
+    read = partial(read_query, options=options)
+    of_frame = _followed(album, read, model, operation, config) if options.sequence else None
     began, rows, repeated = time.perf_counter(), [], 0
     steps = run_album(
         album,
@@ -68,7 +81,8 @@ def run(options: Any) -> int:
         on_error=options.on_error,
         operation_notes=operation.notes,
         saving=saving,
-        read=lambda path: read_query(path, options),
+        read=read,
+        of_frame=of_frame,
     )
     for step in steps:
         repeated += step.repeated
@@ -82,6 +96,11 @@ def run(options: Any) -> int:
     print(json.dumps({**report, "photos": f"{options.out / FOLDER / 'report.json'}"}, indent=1))
     failed = report["not_retouched"]
     return 0 if not failed else 2 if failed == len(rows) else 1
+
+
+def _followed(album: Album, read: Any, model: MirrorPPR, operation: Any, config: RetouchConfig) -> Any:
+    sequence = FrameSequence(model.editor, operation, model.connector.connector, config)
+    return look_through(album, sequence, read)
 
 
 def _in_words(row: dict[str, Any]) -> str:

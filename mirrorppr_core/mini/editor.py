@@ -36,7 +36,7 @@ from .arithmetic import MOST, AnyOperation, field_of, leaves, moves_body, moves_
 from .field_dit import FieldDiT
 from .findings import FACELESS
 from .operation import Operation
-from .person import SOFTENED, Person, Walk
+from .person import SOFTENED, Frame, Person, Walk
 from .sight import Sight
 
 MAX_STRENGTH = MOST
@@ -97,12 +97,14 @@ class FieldEditor:
         *,
         region: Tensor | None = None,
         pose: PoseChoice | None = None,
+        frame: Frame | None = None,
         on_step: Callable[[int, Tensor], None] | None = None,
     ) -> Retouched:
         """Apply the operation to one photo (1, 3 or 4, H, W). The shapes of `Retouched.image` and query are equal.
 
         region: (H, W) mask that says which person is meant.  on_step: see flow.integrate.
         pose: where the query's joints come from (bodies/sources.py).
+        frame: where the face is known already (sequence.py); then none is looked for.
         Raises ValueError when nobody is found, or several people and none chosen; a body may do without its face, but
         not an operation that moves the face alone.
         """
@@ -115,10 +117,11 @@ class FieldEditor:
             (rh, rw), fix = region.shape[-2:], "paint or resize the mask at the query's size"
             raise ValueError(f"the mask is {rw}x{rh} but the query is {width}x{height}: {fix}")
         pose = pose or AUTO
-        found = self.sight.people(query, pose)
+        found = [frame.face] if frame is not None else self.sight.people(query, pose)
         faceless = bool(found) and isinstance(found[0], Head)
-        faces = choose(found if not faceless or moves_body(operation) else [], config.face, region=region)
-        walk = Walk(num_steps=config.num_steps, seed=config.seed, refine=config.refine, on_step=on_step)
+        meant = found if not faceless or moves_body(operation) else []
+        faces = choose(meant, "largest" if frame is not None else config.face, region=region)
+        walk = Walk(config.num_steps, config.seed, config.refine, on_step, frame)
         people = [self._person(query, face, connector, walk, pose) for face in faces]
         nothing, remarks = Field.zero(height, width), []
         fields = [

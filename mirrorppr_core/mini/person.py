@@ -40,7 +40,19 @@ from .trust import trust
 SOFTENED = "so strong a motion would fold the face over itself: it was softened there"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
+class Frame:
+    """What is known of a photo that is one of a sequence (sequence.py).
+
+    answers: gets each answer of the network.  given: answers that are taken, in turn, in place of its own.
+    """
+
+    face: Face
+    answers: list[Tensor] = field(default_factory=list)
+    given: list[Tensor] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Walk:
     """How the flow of the field DiT is walked.  refine: without, the exemplar's motion is copied."""
 
@@ -48,6 +60,7 @@ class Walk:
     seed: int
     refine: bool
     on_step: Callable[[int, Tensor], None] | None
+    frame: Frame | None = None
 
 
 @dataclass
@@ -83,7 +96,15 @@ class Person:
     def _of_face(self, operation: Operation, strength: float, face: Face) -> Field:
         canonical = self.sight.view
         view = canonical.fit(face.landmarks)
-        codec, scale = FieldCodec(), motion_scale(operation.motion)
+        frame = self.walk.frame
+        motion = frame.given.pop(0) if frame is not None and frame.given else self._answer(operation, face, view)
+        if frame is not None:
+            frame.answers.append(motion)
+        return self._on_photo(motion * canonical.window * strength, view)
+
+    def _answer(self, operation: Operation, face: Face, view: FaceView) -> Tensor:
+        """The motion in the canonical view, (1, 2, N, N) cells."""
+        canonical, codec, scale = self.sight.view, FieldCodec(), motion_scale(operation.motion)
         latent = copied = codec.encode(operation.motion, scale)
         if self.walk.refine:
             condition = FieldCondition(
@@ -107,7 +128,7 @@ class Person:
                 on_step=self.walk.on_step,
             )
             latent = copied.lerp(answer, trust(operation, self.field_dit.bank_fit.one_way))
-        return self._on_photo(codec.decode(latent, scale, shown=copied) * canonical.window * strength, view)
+        return codec.decode(latent, scale, shown=copied)
 
     def _from_sliders(self, sliders: Sliders, strength: float, face: Face) -> Field:
         on_face = tuple(
