@@ -3,6 +3,7 @@
     file_writing.py  the one way in which files are written: complete or absent
     wording.py       messages of one sentence;  picture_guard.py: the one way in which picture files are opened
     images.py, photo_files.py, weights_file.py    what a picture tensor is, picture files, safetensors files
+    photo_depth.py, photo_metadata.py, photo_saving.py    16 bits, what a file carries beside pixels, how it is written
     windows.py       means and extremes over windows of a picture
     exemplar.py      the pair: one photo before and after, and whether two pictures can be that
     records.py       frozen dataclasses as JSON and named tensors, for operation files

@@ -36,7 +36,8 @@ _KINDS = (
     (0, b"\xff\x0a", "JPEG XL"), (0, b"\x00\x00\x00\x0cJXL", "JPEG XL"),
     (4, b"ftypheic", "HEIC"), (4, b"ftypheix", "HEIC"), (4, b"ftypmif1", "HEIC"), (4, b"ftypavif", "AVIF"),
     (4, b"ftypcrx", "Canon raw"), (4, b"ftyp", "video"), (0, b"FUJIFILM", "Fujifilm raw"), (8, b"CR", "Canon raw"),
-    (0, b"P5", "PGM"), (0, b"P6", "PPM"), (0, b"IIRO", "Olympus raw"), (0, b"IIU\x00", "Panasonic raw"), (0, b"PK\x03\x04", "ZIP"),
+    (0, b"P5", "PGM"), (0, b"P6", "PPM"), (0, b"IIRO", "Olympus raw"),
+    (0, b"IIU\x00", "Panasonic raw"), (0, b"PK\x03\x04", "ZIP"),
     (0, b"<!DOC", "HTML"), (0, b"<html", "HTML"),
 )  # fmt: skip
 
@@ -123,7 +124,8 @@ def _opened(stream: BinaryIO, name: str, formats: Sequence[str], most_pixels: in
             "size",
         ) from error
     except UnidentifiedImageError as error:
-        raise PictureError(f"{name} is damaged or not a picture: export it again as one of {wanted}", "kind") from error
+        said = f"a damaged {kind} file" if kind else "damaged or not a picture"
+        raise PictureError(f"{name} is {said}: export it again as one of {wanted}", "kind") from error
     check_size(*picture.size, name, most_pixels)
     _check_tiles(picture, name)
     return picture

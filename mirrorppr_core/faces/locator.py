@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -77,10 +78,20 @@ class Face:
     score: float  # the finder's, in [0, 1]
     disagreement: float  # of several looks, per cent of the eye distance; 1-3 is usual
     box: tuple[float, float, float, float]
+    # (3, 130, 2) pixels, by which other looks differ: what a landmark may err by.
+    strays: Tensor | None = field(default=None, kw_only=True)
 
     @property
     def size_px(self) -> float:
         return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
+
+
+class Reading(NamedTuple):
+    """landmarks: (130, 2).  disagreement and strays: see Face."""
+
+    landmarks: Tensor
+    disagreement: float
+    strays: Tensor
 
 
 class Locator(nn.Module):
@@ -132,11 +143,10 @@ class Locator(nn.Module):
         """The face, or None where several looks disagree."""
         return self._checked(candidate, self.read(image, [candidate.box])[0])
 
-    def _checked(self, candidate: Candidate, reading: tuple[Tensor, float]) -> Face | None:
-        landmarks, disagreement = reading
-        if disagreement > self.config.max_disagreement:
+    def _checked(self, candidate: Candidate, reading: Reading) -> Face | None:
+        if reading.disagreement > self.config.max_disagreement:
             return None
-        return self._face(landmarks, candidate.score, disagreement)
+        return self._face(reading, candidate.score)
 
     def box_of(self, face: Face) -> Similarity:
         """The upright box that `read` begins with."""
@@ -182,7 +192,7 @@ class Locator(nn.Module):
             seen[b].append(Candidate(float(score[b, y, x]), views[b].after(in_view)))
         return seen
 
-    def read(self, image: Tensor, boxes: list[Similarity]) -> list[tuple[Tensor, float]]:
+    def read(self, image: Tensor, boxes: list[Similarity]) -> list[Reading]:
         """Landmarks (130, 2) of the face in each rough box, and how far other looks at it stray (per cent).
 
         Infinite where stage 2 contradicts stage 1 so much that looking further is useless. The first two looks are at
@@ -194,7 +204,7 @@ class Locator(nn.Module):
         frames = [widened(face_box(points, self.mean_face), self.config.stage_2_side) for points in rough]
         return [
             # No face: most false candidates end here, at a third of the cost.
-            (points, math.inf)
+            Reading(points, math.inf, points.new_zeros(0, NUM_POINTS, 2))
             if 100 * (points - first).norm(dim=-1).mean() / eye_distance(points) > self.config.max_correction
             else self._looked_at_again(image, points)
             for first, points in zip(rough, self._placed(self.stage_2, image, frames), strict=True)
@@ -205,7 +215,7 @@ class Locator(nn.Module):
         answers = stage(torch.cat([crop(image, frame, self.config.crop_px) for frame in frames]))
         return [frame.apply(answer) for frame, answer in zip(frames, answers, strict=True)]
 
-    def _looked_at_again(self, image: Tensor, points: Tensor) -> tuple[Tensor, float]:
+    def _looked_at_again(self, image: Tensor, points: Tensor) -> Reading:
         """Landmarks (130, 2) of stage 2 from four looks, and how far these stray."""
         config, box = self.config, face_box(points, self.mean_face)
         frame = widened(box, config.stage_2_side)
@@ -218,8 +228,9 @@ class Locator(nn.Module):
         mirrored = answers[1, list(MIRROR_130)] * answers.new_tensor([-1.0, 1.0])
         looks = [frame.apply(mirrored), larger.apply(answers[2]), smaller.apply(answers[3])]
         straight = frame.apply(answers[0])
-        strayed = torch.stack([(look - straight).norm(dim=-1).mean() for look in looks]).max()
-        return (straight + looks[0]) / 2, float(100 * strayed / eye_distance(straight))
+        strays = torch.stack(looks) - straight
+        strayed = strays.norm(dim=-1).mean(dim=-1).max()
+        return Reading((straight + looks[0]) / 2, float(100 * strayed / eye_distance(straight)), strays)
 
     def mesh(self, landmarks: Tensor) -> Tensor:
         """MediaPipe's mesh from the landmarks.  landmarks: (..., 130, 2).  Returns (..., 478, 2)."""
@@ -227,11 +238,11 @@ class Locator(nn.Module):
         offsets = align.inverse(landmarks) - self.mean_face
         return align.apply(self.mean_mesh + (offsets.flatten(-2) @ self.ridge).unflatten(-1, (NUM_MESH, 2)))
 
-    def _face(self, landmarks: Tensor, score: float, disagreement: float) -> Face:
-        mesh = self.mesh(landmarks)
+    def _face(self, reading: Reading, score: float) -> Face:
+        mesh = self.mesh(reading.landmarks)
         landmarks = mesh[list(FACE_POINTS)]
         box = (*landmarks.amin(dim=0).tolist(), *landmarks.amax(dim=0).tolist())
-        return Face(landmarks, mesh, score, disagreement, box)
+        return Face(landmarks, mesh, score, reading.disagreement, box, strays=reading.strays)
 
 
 def _views(image: Tensor, finder_px: int) -> list[Similarity]:

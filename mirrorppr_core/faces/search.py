@@ -193,4 +193,5 @@ def _read_closely(locator: Locator, image: Tensor, face: Face, factor: int) -> F
 def _moved(face: Face, to_photo: Similarity) -> Face:
     landmarks, mesh = to_photo.apply(face.landmarks), to_photo.apply(face.mesh)
     box = (*landmarks.amin(dim=0).tolist(), *landmarks.amax(dim=0).tolist())
-    return replace(face, landmarks=landmarks, mesh=mesh, box=box)
+    strays = None if face.strays is None else face.strays * to_photo.scale  # tiles and copies are not turned
+    return replace(face, landmarks=landmarks, mesh=mesh, box=box, strays=strays)

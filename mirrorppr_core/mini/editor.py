@@ -33,6 +33,7 @@ from ..networks.config import ModelConfig
 from ..networks.connector import Connector
 from ..operations.atoms import atoms_of
 from .arithmetic import MOST, AnyOperation, field_of, leaves, moves_body, moves_face
+from .confidence import Cues, confidence_in
 from .field_dit import FieldDiT
 from .findings import FACELESS
 from .operation import Operation
@@ -69,6 +70,7 @@ class RetouchConfig:
 @dataclass(frozen=True)
 class Retouched:
     """image: like the query.  field: its motion, at full resolution.  faces: those retouched.  notes: for the user.
+    cues: what tells how sure each face is, for each extracted operation in turn; empty for sliders and bodies.
     num_found: faces in the photo, retouched or not; somebody whose face was not found counts as none."""
 
     image: Tensor
@@ -76,6 +78,13 @@ class Retouched:
     faces: tuple[Face, ...]
     notes: tuple[str, ...]
     num_found: int
+    cues: tuple[tuple[Cues, ...], ...] = ()
+
+    @property
+    def confidence(self) -> float | None:
+        """Chance that the retouch of the face is a good one (confidence.py), of several faces the least; None where
+        that cannot be told."""
+        return min((confidence_in(cues).value for face in self.cues for cues in face), default=None)
 
 
 @dataclass(frozen=True)
@@ -113,9 +122,7 @@ class FieldEditor:
         check_not_plain(query, "query")
         self._check(operation)
         height, width = query.shape[-2:]
-        if region is not None and region.shape != query.shape[-2:]:
-            (rh, rw), fix = region.shape[-2:], "paint or resize the mask at the query's size"
-            raise ValueError(f"the mask is {rw}x{rh} but the query is {width}x{height}: {fix}")
+        _check_region(region, height, width)
         pose = pose or AUTO
         found = [frame.face] if frame is not None else self.sight.people(query, pose)
         faceless = bool(found) and isinstance(found[0], Head)
@@ -133,16 +140,17 @@ class FieldEditor:
         remarks += [note for person in people for note in person.notes]
         if faceless and moves_face(operation):
             remarks.insert(0, FACELESS.format(photo="this photo", part="is repeated"))
-        softened = any(person.softened for person in people)
         return Retouched(
             image=apply_field(query, field),
             field=field,
             faces=tuple(faces),
             notes=operation.notes
             + tuple(dict.fromkeys(remarks))
-            + _fold_notes(field, softened=softened)
+            + _fold_notes(field, softened=any(person.softened for person in people))
+            + _doubts(people)
             + search_notes(height, width),
             num_found=0 if faceless else len(found),
+            cues=tuple(tuple(person.cues) for person in people),
         )
 
     def _check(self, operation: AnyOperation) -> None:
@@ -170,6 +178,23 @@ class FieldEditor:
             walk=walk,
             pose=pose,
         )
+
+
+def _doubts(people: list[Person]) -> tuple[str, ...]:
+    """Of each face that is unsure the largest reason."""
+    notes = []
+    for person in people:
+        least = min((confidence_in(cues) for cues in person.cues), key=lambda one: one.value, default=None)
+        if least is not None:
+            x = round((person.face.box[0] + person.face.box[2]) / 2)
+            notes += [f"face at x {x}, {note}" if len(people) > 1 else note for note in least.note]
+    return tuple(notes)
+
+
+def _check_region(region: Tensor | None, height: int, width: int) -> None:
+    if region is not None and region.shape != (height, width):
+        (rh, rw), fix = region.shape[-2:], "paint or resize the mask at the query's size"
+        raise ValueError(f"the mask is {rw}x{rh} but the query is {width}x{height}: {fix}")
 
 
 def _fold_notes(field: Field, *, softened: bool) -> tuple[str, ...]:

@@ -17,6 +17,16 @@ from ..exemplar import Exemplar
 
 
 @dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What speaks against a reading, each 0 where nothing does (confidence.py)."""
+
+    misplaced: float  # share by which the motion changes when it is laid where another look at the face says
+    noise: float  # the shortest motion that could be told, over the longest that was found, at most 1
+    hidden: float  # share of the face that is painted or that no motion explains
+    softened: float  # pixels by which the sharpness of before and after differs
+
+
+@dataclass(frozen=True, kw_only=True)
 class Operation:
     """tokens: (1, Q, D).  motion: (1, 2, N, N) cells.  shape: (1, 2, N, N) cells.  atoms: (1, M, 2, N, N) cells.
 
@@ -26,6 +36,8 @@ class Operation:
     exemplars: the pairs it was read from, and thumbnails: (2, 3, S, S) uint8, the straightened face before and after;
     both are for keeping and for looking at, and change nothing.  pairs: how many it was read from (several.py).
     named: from 0 to 1, how far they show operations that have a name, where several pairs tell (trust.py).
+    evidence: None where the face did not move, or in files of an earlier release.  confidence: that it gives an
+    ordinary portrait a good retouch; None where there is no evidence.
     """
 
     tokens: Tensor
@@ -40,6 +52,8 @@ class Operation:
     thumbnails: Tensor | None = None
     pairs: int = 1
     named: float | None = None
+    evidence: Evidence | None = None
+    confidence: float | None = None
 
     def __post_init__(self) -> None:
         if self.named is not None and not 0 <= self.named <= 1:

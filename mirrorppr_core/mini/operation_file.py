@@ -40,11 +40,12 @@ from ..file_writing import replacing
 from ..operations.sliders import Amount, Sliders
 from ..records import Record, from_record, to_record
 from .arithmetic import AnyOperation, Blended, Combined, Limited, Scaled, Undone, leaves
-from .operation import Operation
+from .operation import Evidence, Operation
 
 FORMAT, VERSION = "mirrorppr-operation", "1"
 TYPES: dict[str, type] = {
     "extracted": Operation,
+    "evidence": Evidence,
     "body": BodyMotion,
     "fitted": Fitted,
     "part_map": PartMap,
@@ -57,7 +58,8 @@ TYPES: dict[str, type] = {
     "blended": Blended,
     "limited": Limited,
 }
-INNER = ("body", "fitted", "part_map", "map_part", "amount", "patch_order")  # parts of operations, none by themselves
+# Parts of operations, none by themselves.
+INNER = ("evidence", "body", "fitted", "part_map", "map_part", "amount", "patch_order")
 PICTURES = ("none", "thumbnails", "exemplar")
 MAX_BYTES = 512 * 1024**2  # a few large exemplars; one operation alone takes 2 MB
 _MAX_NAME = 120

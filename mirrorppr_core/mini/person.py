@@ -32,6 +32,7 @@ from ..operations.on_body import as_pose, body_field
 from ..operations.sliders import Sliders
 from .arithmetic import Leaf
 from .codec import FieldCodec, motion_scale
+from .confidence import Cues, apart, cues_of, misplaced
 from .field_dit import FieldCondition, FieldDiT
 from .operation import Operation
 from .sight import Sight
@@ -65,7 +66,8 @@ class Walk:
 
 @dataclass
 class Person:
-    """One face of a query, and the parts of a set that act on it.  notes: gathered while it is retouched."""
+    """One face of a query, and the parts of a set that act on it.  notes: gathered while it is retouched.
+    cues: of how sure each extracted part is (confidence.py)."""
 
     query: Tensor  # (1, C, H, W)
     face: Face
@@ -76,6 +78,7 @@ class Person:
     walk: Walk
     pose: PoseChoice  # where the joints come from
     notes: list[str] = field(default_factory=list)
+    cues: list[Cues] = field(default_factory=list)
     softened: bool = False
 
     def apply(self, leaf: Leaf, strength: float, face: Face) -> Field:
@@ -100,7 +103,15 @@ class Person:
         motion = frame.given.pop(0) if frame is not None and frame.given else self._answer(operation, face, view)
         if frame is not None:
             frame.answers.append(motion)
+        self._judge(operation, motion, face, view)
         return self._on_photo(motion * canonical.window * strength, view)
+
+    def _judge(self, operation: Operation, motion: Tensor, face: Face, view: FaceView) -> None:
+        """How sure this part of the retouch is."""
+        one_way, canonical = self.field_dit.bank_fit.one_way, self.sight.view
+        placed = misplaced(motion, face, view, canonical)
+        cues = cues_of(operation, one_way, query_place=placed, apart=apart(motion, operation.motion))
+        self.cues.append(cues)
 
     def _answer(self, operation: Operation, face: Face, view: FaceView) -> Tensor:
         """The motion in the canonical view, (1, 2, N, N) cells."""

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ..bodies.motion import BodyMotion
 from ..exemplar import Exemplar
+from .confidence import mean_evidence
 from .operation import Operation
 from .trust import named_by_pairs
 
@@ -113,7 +114,14 @@ def mean_of(operations: Sequence[Operation], weights: Tensor) -> Operation:
         exemplars=tuple(pair for one in operations for pair in one.exemplars),
         pairs=sum(one.pairs for one in operations),
         named=None,
+        evidence=mean_evidence([one.evidence for one in operations], share),
+        confidence=_mean_confidence(operations, share),
     )
+
+
+def _mean_confidence(operations: Sequence[Operation], share: Tensor) -> float | None:
+    known = [one.confidence for one in operations]
+    return None if None in known else round(float(share @ torch.tensor(known)), 3)
 
 
 def refined(operation: Operation, correction: Operation, *, one_way: Tensor) -> Operation:

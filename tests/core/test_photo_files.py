@@ -201,10 +201,8 @@ def test_a_phone_s_jpeg_with_a_gain_map_is_one_photo_and_a_note(tmp_path):
     first, second = Image.fromarray(noise()), Image.new("RGB", (20, 20))
     first.save(tmp_path / "phone.jpg", format="MPO", save_all=True, append_images=[second])
     photo = read_photo(tmp_path / "phone.jpg")
-    assert (
-        photo.pixels.shape[-2:] == (40, 60) and photo.origin.format == "jpeg"
+    assert photo.pixels.shape[-2:] == (40, 60) and photo.origin.format == "jpeg"
     assert "gain map" in photo.metadata.notes[0]
-    )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint32, np.int16])

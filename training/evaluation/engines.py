@@ -20,7 +20,7 @@ from mirrorppr_core.exemplar import Exemplar
 from mirrorppr_core.file_writing import write_file
 from mirrorppr_core.mini.editor import RetouchConfig
 from mirrorppr_core.mini.pipeline import MirrorPPR
-from mirrorppr_core.photo_files import Photo, prepare_folder, read_photo, write_photo
+from mirrorppr_core.photo_files import prepare_folder, read_photo, write_photo
 
 from .outputs import CONTROLS, IDENTITY, REVERSED, SHUFFLED, CaseFiles
 
