@@ -213,6 +213,7 @@ def _notes(results: list[Retouched]) -> str:
     for number, result in enumerate(results, start=1):
         name = f"picture {number}: " if len(results) > 1 else ""
         chosen = f"{min(len(result.faces), result.num_found)} of {result.num_found} face(s) chosen"
-        lines.append(f"{name}{chosen}, largest motion {result.field.max_px:.1f} px")
+        sure = "" if result.confidence is None else f", confidence {result.confidence:.2f}"
+        lines.append(f"{name}{chosen}, largest motion {result.field.max_px:.1f} px{sure}")
         lines += [f"{name}{note}" for note in result.notes]
     return "\n".join(lines)

@@ -1,8 +1,9 @@
 """How doubtful a result is, as one number: the order in which a person looks at an album.
 
-0 is nothing to look at, 1 is not retouched at all. What counts: how far several looks at a face disagree about its
-landmarks, what the editor had to say about this photo (softened motion, something left out), and a motion much larger
-than the album's usual one, which is mostly a face read wrongly. It ranks; it is no probability.
+0 is nothing to look at, 1 is not retouched at all. What counts: how sure the retouch is (mini/confidence.py) or, where
+that cannot be told, how far several looks at a face disagree about its landmarks; what the editor had to say about this
+photo (softened motion, something left out); and a motion much larger than the album's usual one, which is mostly a face
+read wrongly. It ranks; the confidence beside it is the probability.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ _ODD = 2.0  # times the usual motion, either way
 def doubt_of(result: Retouched, operation_notes: tuple[str, ...]) -> float:
     """Of one photo by itself, in [0, 0.95]."""
     strayed = max((face.disagreement for face in result.faces), default=0.0) / _UNREADABLE
-    own_notes = [note for note in result.notes if note not in operation_notes]
-    return round(min(0.95, 0.7 * min(1.0, strayed) + _NOTE * bool(own_notes)), 3)
+    unsure = 0.7 * min(1.0, strayed) if result.confidence is None else 1 - result.confidence
+    own_notes = [note for note in result.notes if note not in operation_notes and not note.startswith("confidence ")]
+    return round(min(0.95, unsure + _NOTE * bool(own_notes)), 3)
 
 
 def ranked(rows: list[dict]) -> list[dict]:

@@ -115,6 +115,7 @@ def described(result: Retouched, photo: Photo, seconds: float, operation_notes: 
         "largest_displacement_px": round(result.field.max_px, 3),
         "relative_motion": round(result.field.max_px / size, 5) if size else 0.0,
         "changed_share": round(float(changed), 6),
+        "confidence": result.confidence,
         "doubt": doubt_of(result, operation_notes),
         "notes": [note for note in result.notes if note not in operation_notes],
     }

@@ -70,7 +70,10 @@ def _words(row: dict[str, Any]) -> list[tuple[str, tuple[int, int, int]]]:
             ("unchanged" if row["written"] else "not readable", _WARNING),
             (row["error"], _WARNING),
         ]
-    motion = f"{row['largest_displacement_px']:.1f} px, doubt {row['doubt']:.2f}"
+    sure = row.get("confidence")
+    motion = f"{row['largest_displacement_px']:.1f} px, " + (
+        f"doubt {row['doubt']:.2f}" if sure is None else f"confidence {sure:.2f}"
+    )
     return [(row["output"], _INK), (motion, _INK), *((note, _WARNING) for note in row["notes"][:1])]
 
 

@@ -59,6 +59,7 @@ def run(options: Any) -> int:
         "pairs": operation.pairs,
         "privacy": opened(options.out).metadata["privacy"],
         "largest_displacement_px": round(operation.largest_px, 3),
+        "confidence": operation.confidence,
         "unchanged": operation.is_identity,
         "explained": {one.slider.name: round(one.percent, 1) for one in told.found},
         "left_over": round(told.left_over, 3),

@@ -126,6 +126,7 @@ def _one(
         "changed_share": round(float(changed), 6),
         "faces_found": result.num_found,
         "faces_retouched": min(len(result.faces), result.num_found),
+        "confidence": result.confidence,
         "unchanged": operation.is_identity,
         "notes": list(result.notes + lost),
     }

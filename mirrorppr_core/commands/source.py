@@ -95,7 +95,7 @@ def take(options: Any, model: MirrorPPR) -> Source:
         kept = load_operation(options.operation, model.extractor)
         operation, kind, about, notes = kept.operation, "operation", {"name": kept.name}, kept.notes
     if isinstance(operation, Operation):
-        about["largest_displacement_px"] = round(operation.largest_px, 3)
+        about |= {"largest_displacement_px": round(operation.largest_px, 3), "confidence": operation.confidence}
     about |= {
         "seconds": round(time.perf_counter() - began, 3),
         "unchanged": operation.is_identity,
