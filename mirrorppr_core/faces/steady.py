@@ -23,8 +23,8 @@ from .locator import Face
 
 _SPREAD = 2.5  # frames, of the weights
 _REACH = 3  # times the spread, on either side
-_BENT = 0.4, 1.0  # times the noise, between line and parabola: below, the line is believed; above, the parabola
-_MOVED = 1.6, 2.6  # the same between the curve and the frame
+_BENT = 0.8, 1.6  # times the noise, between line and parabola: below, the line is believed; above, the parabola
+_MOVED = 2.4, 4.0  # the same between the curve and the frame
 _FOLLOWED = 0.6  # of the face's size: who is further away than that in the next frame is somebody else, or it is a cut
 _LONGEST_GAP = 3  # frames without a face that their neighbours answer for
 _LEAST_NOISE = 1e-3  # of the eye distance

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..faces.view import CanonicalView, FaceView
 from ..geometry.crop import Box, pixel_box
-from ..geometry.displacement import warp
+from ..geometry.displacement import resize_displacement, warp
 from ..images import as_float, reduce
 from ..motion.clean import part_affine
 from ..motion.estimate import MeasuredMotion
@@ -32,6 +32,7 @@ class CloseUp:
 
     explained: what moved and what was painted, in pixels of source.  repainted: whether part of the face differs much
     after the motion.  told_from_px: shorter motion could not be told from noise, in pixels of the photo.
+    hidden: share of the face that was painted, or that no motion explains.
     """
 
     source: Tensor
@@ -41,6 +42,7 @@ class CloseUp:
     explained: Explained
     repainted: bool
     told_from_px: float
+    hidden: float
 
 
 def close_up(before: Tensor, after: Tensor, view: FaceView, canonical: CanonicalView, global_affine: Tensor) -> CloseUp:
@@ -59,10 +61,10 @@ def close_up(before: Tensor, after: Tensor, view: FaceView, canonical: Canonical
     motion = canonical.motion_from_photo(displacement, close)
     told = told_from_px(explained.motion) * factor
     if is_faint(explained.motion) and not explained.clipped and (source != target).any():
-        own, own_view, fine = _at_own_resolution(before, after, box, view, explained.painted, global_affine)
-        if own.displacement.any():
-            motion = canonical.motion_from_photo(own.displacement, own_view)
-        told = min(told, told_from_px(own) * fine)
+        own = _at_own_resolution(before, after, box, view, explained.painted, global_affine)
+        if own.explains_better_than(displacement):
+            motion = canonical.motion_from_photo(own.motion.displacement, own.view)
+        told = min(told, told_from_px(own.motion) * own.factor)
     return CloseUp(
         source=source,
         target=target,
@@ -72,26 +74,55 @@ def close_up(before: Tensor, after: Tensor, view: FaceView, canonical: Canonical
         # A clipping grade differs everywhere.
         repainted=not explained.clipped and _repainted(warp(source, displacement), target, canonical, close),
         told_from_px=told,
+        hidden=_share_of_face(explained.painted | explained.unsure, canonical, close),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SecondLook:
+    """source, target: (1, 3, h, w).  trust: (1, 1, h, w), 0 where something is painted.  view: of it.
+
+    factor: photo pixels per pixel of it.
+    """
+
+    source: Tensor
+    target: Tensor
+    trust: Tensor
+    motion: MeasuredMotion
+    view: FaceView
+    factor: int
+
+    def explains_better_than(self, first: Tensor) -> bool:
+        """Whether it leaves less of the change unexplained than the first look's motion (1, 2, h', w'). Its stiff plate
+        flattens what bends on small parts, lips made thinner for example, which the first look may have had right."""
+        own = self.motion.displacement
+        if not own.any():
+            return False
+        first = resize_displacement(first, *self.source.shape[-2:])
+        moved = ((first != 0) | (own != 0)).any(dim=1, keepdim=True) * self.trust
+
+        def left(displacement: Tensor) -> float:
+            missed = (warp(self.source, displacement) - self.target).square().mean(dim=1, keepdim=True)
+            return float((missed * moved).sum())
+
+        return left(own) < left(first)
 
 
 def _at_own_resolution(
     before: Tensor, after: Tensor, box: Box, view: FaceView, painted: Tensor, global_affine: Tensor
-) -> tuple[MeasuredMotion, FaceView, int]:
-    """The second look: its motion, the view of it, and photo pixels per pixel of it."""
+) -> _SecondLook:
     left, top, right, bottom = box
     factor = -(-max(right - left, bottom - top) // MAX_SIDE)
     source, target = _parts(before, after, box, factor)
     trust = 1 - F.interpolate(painted.float(), source.shape[-2:], mode="nearest")
-    return (
-        faint_motion(
-            source=source,
-            target=target,
-            trust=trust,
-            global_affine=part_affine(global_affine, left=left, top=top, factor=factor),
-        ),
-        view.cropped(left=left, top=top, factor=factor),
-        factor,
+    own_affine = part_affine(global_affine, left=left, top=top, factor=factor)
+    return _SecondLook(
+        source=source,
+        target=target,
+        trust=trust,
+        motion=faint_motion(source=source, target=target, trust=trust, global_affine=own_affine),
+        view=view.cropped(left=left, top=top, factor=factor),
+        factor=factor,
     )
 
 
@@ -106,6 +137,15 @@ def _repainted(moved: Tensor, after: Tensor, view: CanonicalView, close: FaceVie
     seen = view.see(left_over, close, size=view.config.size)[0, 0]
     (x0, y0), (x1, y1) = view.template.amin(0).int().tolist(), view.template.amax(0).int().tolist()
     return bool(seen[y0 : y1 + 1, x0 : x1 + 1].max() > _REPAINTED)
+
+
+def _share_of_face(mask: Tensor, view: CanonicalView, close: FaceView) -> float:
+    """mask: (1, 1, h, w) bool."""
+    if not mask.any():
+        return 0.0
+    seen = view.see(mask.float(), close, size=view.config.size)[0, 0]
+    (x0, y0), (x1, y1) = view.template.amin(0).int().tolist(), view.template.amax(0).int().tolist()
+    return float(seen[y0 : y1 + 1, x0 : x1 + 1].mean())
 
 
 def _view_box(view: FaceView, image: Tensor) -> Box:

@@ -43,12 +43,12 @@ class Cues:
 
 # The usual value, the weight, and what a user is told where this is the reason.
 _USUAL = Cues(
-    left=-1.9, exemplar_place=-2.9, query_place=-2.9, small=0.34, noise=0.1, hidden=0.0, softened=0.0, apart=-1.1
+    left=-1.85, exemplar_place=-2.59, query_place=-2.65, small=0.22, noise=0.03, hidden=0.0, softened=0.0, apart=-0.98
 )
 _WEIGHTS = Cues(
-    left=0.4, exemplar_place=0.2, query_place=0.1, small=0.1, noise=0.3, hidden=1.0, softened=0.2, apart=0.1
+    left=0.55, exemplar_place=0.07, query_place=0.05, small=0.11, noise=0.5, hidden=2.0, softened=0.15, apart=0.05
 )
-_USUAL_LOG_ERROR = -1.75
+_USUAL_LOG_ERROR = -1.9
 _SPREAD = 0.45  # of the log of errors around what is expected
 _REASONS = {
     "left": "no named operation explains the exemplar well",

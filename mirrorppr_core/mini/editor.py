@@ -147,7 +147,7 @@ class FieldEditor:
             notes=operation.notes
             + tuple(dict.fromkeys(remarks))
             + _fold_notes(field, softened=any(person.softened for person in people))
-            + _doubts(people)
+            + _doubts(people, " ".join(operation.notes))
             + search_notes(height, width),
             num_found=0 if faceless else len(found),
             cues=tuple(tuple(person.cues) for person in people),
@@ -180,12 +180,12 @@ class FieldEditor:
         )
 
 
-def _doubts(people: list[Person]) -> tuple[str, ...]:
-    """Of each face that is unsure the largest reason."""
+def _doubts(people: list[Person], told: str) -> tuple[str, ...]:
+    """Of each face that is unsure the largest reason.  told: what was said of the exemplar already."""
     notes = []
     for person in people:
         least = min((confidence_in(cues) for cues in person.cues), key=lambda one: one.value, default=None)
-        if least is not None:
+        if least is not None and least.reason not in told:
             x = round((person.face.box[0] + person.face.box[2]) / 2)
             notes += [f"face at x {x}, {note}" if len(people) > 1 else note for note in least.note]
     return tuple(notes)

@@ -35,9 +35,10 @@ from ..operations.bank import PhotoFace, bank_motions
 from .bank_fit import one_way_of
 from .close_up import CloseUp, close_up
 from .codec import FieldCodec, motion_scale
+from .confidence import confidence_in, cues_of, misplaced
 from .findings import Found, check_aligned, moved_beside, notes_on
 from .not_transferred import not_transferred
-from .operation import Operation
+from .operation import Evidence, Operation
 from .several import check_number, refined, repeats, together
 from .sight import Sight
 
@@ -176,7 +177,22 @@ class OperationExtractor:
             body=beside.body,
             thumbnails=_thumbnails(small),
         )
-        return operation, view, beside.field
+        return self._judged(operation, close, view, person), view, beside.field
+
+    def _judged(self, operation: Operation, close: CloseUp | None, view: FaceView, person: Face) -> Operation:
+        """With what speaks against the reading of the face, where it moved."""
+        if close is None or not (operation.motion != 0).any():
+            return operation
+        longest = float(operation.motion.norm(dim=1).amax()) * view.pixels_per_cell
+        evidence = Evidence(
+            misplaced=misplaced(operation.motion, person, view, self.sight.view),
+            noise=min(1.0, close.told_from_px / longest),
+            hidden=close.hidden,
+            softened=abs(close.explained.softer_px),
+        )
+        judged = replace(operation, evidence=evidence)
+        sure = confidence_in(cues_of(judged, self._one_way()))
+        return replace(judged, confidence=sure.value, notes=judged.notes + sure.note)
 
     def _straightened(
         self, before: Tensor, after: Tensor, view: FaceView, close: CloseUp | None, size: int

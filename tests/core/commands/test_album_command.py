@@ -65,3 +65,21 @@ def test_an_empty_folder_is_refused_before_the_exemplar_is_read(files, tmp_path,
     line[line.index("--photos") + 1] = str(tmp_path / "empty")
     assert main(line) == 2
     assert "no pictures there (empty)" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_numbered_frames_are_retouched_as_a_sequence_in_their_own_format(files, tmp_path, capsys):
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for number in (1, 2):
+        save(hopper(), frames / f"f_{number}.webp")
+    words = command(files, tmp_path / "out", "--sequence", "--format", "same")
+    words[words.index(str(files / "shoot"))] = str(frames)
+    assert main(words) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["retouched"] == 2
+    rows = json.loads((tmp_path / "out" / "album" / "report.json").read_text())["photos"]
+    assert {row["output"] for row in rows} == {"f_1.webp", "f_2.webp"} and all(
+        0 < row["confidence"] < 1 for row in rows
+    )
+    words.remove("--sequence")
+    assert main(words) == 2 and "another sequence" in capsys.readouterr().err
