@@ -324,4 +324,36 @@ LOOK = Template(
     banner="a look kept in a file",
 )  # fmt: skip
 
-TEMPLATES = (FROM_EXEMPLAR, SIMULATE, GROUP_PHOTO, REPROJECT, OTHER_SIZE, ALBUM_TEMPLATE, EXPLAIN, LOOK)
+FRAMES = Template(
+    name="frame_sequence",
+    nodes={
+        "samples": SAMPLES, "load": LOAD, "extract": EXTRACT, "exemplar_notes": EXEMPLAR_NOTES,
+        "repeat": Spec("RepeatImageBatch", {"amount": 6}, "Stands for a camera: six frames"),
+        "grain": Spec("ImageAddNoise", {"seed": 7, "strength": 0.02}, "and its grain"),
+        "sampler": Spec("MirrorPPR_RetouchSampler", {"sequence": True}),
+        "preview": Spec("MirrorPPR_FieldPreview", {}, "The motion in every frame"),
+        "save": SAVE, "result_notes": RESULT_NOTES,
+        "note": note(
+            "## Frames of one person\n\nWith **sequence** on, the batch is taken as frames in their order: the face is "
+            "followed, and its landmarks and the retouch are steadied over time, so that nothing trembles.\n\nPut "
+            "your frames in place of the repeated portrait, for example *Load Video* and *Get Video Components*, and "
+            "*Create Video* behind the sampler. For a folder of numbered files: `python -m mirrorppr_core album "
+            "--sequence`."
+        ),
+    },
+    links=(
+        *EXTRACTING, *SAMPLING, ("samples", "query", "repeat", "image"), ("repeat", "IMAGE", "grain", "image"),
+        ("grain", "IMAGE", "sampler", "query"), ("sampler", "field", "preview", "field"),
+        ("grain", "IMAGE", "preview", "image"),
+        ("sampler", "image", "save", "images"), ("sampler", "notes", "result_notes", "source"),
+    ),
+    groups=(
+        ("1  Photos", (("samples", "load", "note"),)),
+        ("2  Read the retouch", (("extract", "exemplar_notes"),)),
+        ("3  Frames", (("repeat", "grain"),)),
+        ("4  Retouch them as one", (("sampler", "result_notes"), ("preview", "save"))),
+    ),
+    shows="The motion in every frame",
+)  # fmt: skip
+
+TEMPLATES = (FROM_EXEMPLAR, SIMULATE, GROUP_PHOTO, REPROJECT, OTHER_SIZE, ALBUM_TEMPLATE, EXPLAIN, LOOK, FRAMES)
