@@ -25,6 +25,7 @@ from .operation import Evidence, Operation
 GOOD = 0.3  # relative error up to which a retouch counts as good
 LOW = 0.5  # confidence below which the user is told
 _TINY = 1e-6
+_UNNAMED = -0.65  # of `left`: beyond half of the motion the copy is believed anyway (trust.py), and errs no more for it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +44,13 @@ class Cues:
 
 # The usual value, the weight, and what a user is told where this is the reason.
 _USUAL = Cues(
-    left=-1.85, exemplar_place=-2.59, query_place=-2.65, small=0.22, noise=0.03, hidden=0.0, softened=0.0, apart=-0.98
+    left=-1.8, exemplar_place=-2.57, query_place=-2.68, small=0.4, noise=0.03, hidden=0.0, softened=0.0, apart=-0.96
 )
 _WEIGHTS = Cues(
-    left=0.55, exemplar_place=0.07, query_place=0.05, small=0.11, noise=0.5, hidden=2.0, softened=0.15, apart=0.05
+    left=0.67, exemplar_place=0.09, query_place=0.12, small=0.09, noise=0.3, hidden=0.3, softened=0.05, apart=0.0
 )
-_USUAL_LOG_ERROR = -1.9
-_SPREAD = 0.45  # of the log of errors around what is expected
+_USUAL_LOG_ERROR = -1.91
+_SPREAD = 0.42  # of the log of errors around what is expected
 _REASONS = {
     "left": "no named operation explains the exemplar well",
     "exemplar_place": "several looks at the exemplar's face disagree where its parts are",
@@ -96,7 +97,7 @@ def cues_of(
     match = BankMatch.of(operation.motion, operation.atoms)
     seen = operation.evidence
     return Cues(
-        left=math.log(float(match.left(match.greedy(one_way))) + 0.02),
+        left=min(_UNNAMED, math.log(float(match.left(match.greedy(one_way))) + 0.02)),
         exemplar_place=_USUAL.exemplar_place if seen is None else math.log(seen.misplaced + 0.01),
         query_place=_USUAL.query_place if query_place is None else math.log(query_place + 0.01),
         small=-math.log(float(operation.motion.norm(dim=1).amax()) + 0.05),
