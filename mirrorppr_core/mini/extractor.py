@@ -191,7 +191,7 @@ class OperationExtractor:
             softened=abs(close.explained.softer_px),
         )
         judged = replace(operation, evidence=evidence)
-        sure = confidence_in(cues_of(judged, self._one_way()))
+        sure = confidence_in(cues_of(judged, self._one_way))
         return replace(judged, confidence=sure.value, notes=judged.notes + sure.note)
 
     def _straightened(
