@@ -193,7 +193,7 @@ class OperationExtractor:
             softened=abs(close.explained.softer_px),
         )
         judged = replace(operation, evidence=evidence)
-        sure = confidence_in(cues_of(judged, one_way_of(atoms_of(self.config.dit.operations))))
+        sure = confidence_in(cues_of(judged, self._one_way))
         return replace(judged, confidence=sure.value, notes=judged.notes + sure.note)
 
     def _straightened(
