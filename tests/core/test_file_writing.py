@@ -15,7 +15,7 @@ from host import ROOT
 
 from mirrorppr_core import file_writing
 from mirrorppr_core.file_writing import append_line, copy_file, prove_writable, replacing, write_file
-from mirrorppr_core.photo_files import Photo, prepare_folder, write_png
+from mirrorppr_core.photo_files import Photo, prepare_folder, write_photo
 
 
 def names(folder):
@@ -81,7 +81,7 @@ def test_links_under_every_name_that_could_be_guessed_are_not_followed(tmp_path)
     for name in (".a.png.part", "a.png.part", ".a.png.tmp", f".mirrorppr-{os.getpid()}", "a.png"):
         (out / name).symlink_to(precious)
     prepare_folder(out)
-    write_png(out / "a.png", Photo(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), None))
+    write_photo(out / "a.png", Photo(torch.zeros(1, 3, 8, 8, dtype=torch.uint8)))
     assert precious.read_bytes() == b"precious" and not (out / "a.png").is_symlink()
 
 
@@ -152,10 +152,10 @@ def full_disk(folder):
 def test_a_really_full_disk_leaves_the_old_file_and_nothing_beside_it(tmp_path):
     noise = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (1, 3, 400, 400), dtype=np.uint8))  # 480 kB
     with full_disk(tmp_path / "disk"):
-        write_png(tmp_path / "disk" / "a.png", Photo(noise[..., :100, :100], None))
+        write_photo(tmp_path / "disk" / "a.png", Photo(noise[..., :100, :100]))
         old = (tmp_path / "disk" / "a.png").read_bytes()
         with pytest.raises(OSError, match="cannot write a.png into disk/.*free some space"):
-            write_png(tmp_path / "disk" / "a.png", Photo(noise, None))
+            write_photo(tmp_path / "disk" / "a.png", Photo(noise))
         with pytest.raises(OSError, match="cannot write b.png into disk/.*free some space"):
-            write_png(tmp_path / "disk" / "b.png", Photo(noise, None))
+            write_photo(tmp_path / "disk" / "b.png", Photo(noise))
         assert names(tmp_path / "disk") == ["a.png"] and (tmp_path / "disk" / "a.png").read_bytes() == old
