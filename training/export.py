@@ -3,7 +3,7 @@
     python -m training.export --run RUN --locator FILE --out mirrorppr_core/weights/mini
 
 The body network is the result of the run's stages `body` (mini-pro), or the file that --body names; a run with neither
-makes a set that carries retouches of faces only.
+makes a set that carries retouches of faces only. Without a result of the stage `carry` what has no name is copied.
 Every file gets the same set id, made from the configuration and the trained numbers themselves, so two runs can
 never be taken for each other.
 """
@@ -21,6 +21,8 @@ from tempfile import TemporaryDirectory
 from torch import Tensor
 
 from mirrorppr_core.bodies.pose import load_pose_net
+from mirrorppr_core.faces.locator import Locator
+from mirrorppr_core.faces.view import CanonicalView
 from mirrorppr_core.file_writing import copy_file
 from mirrorppr_core.mini.files import (
     bundled_set,
@@ -36,8 +38,10 @@ from mirrorppr_core.networks.config import ModelConfig, set_id_of
 from mirrorppr_core.settings_file import parsed_table
 
 from .body.stage import save_trained
+from .curriculum import CARRY
 from .program import Parser, run
 from .runs.stored import read_result
+from .tools import stage as tools
 
 _SOURCES = {  # part -> (stages that trained it, later ones replace earlier ones; prefix of its tensors there)
     "mae": (("encoder",), "mae."),
@@ -46,7 +50,7 @@ _SOURCES = {  # part -> (stages that trained it, later ones replace earlier ones
     "connector": (("joint-pro",), "connector."),
     "lora": (("joint-pro",), "field_dit."),
 }
-_BODY_STAGES = ("body", "body-real", "body-both")  # later ones replace earlier ones
+_BODY_STAGES = ("body", "body-real", "body-both", "body-long")  # later ones replace earlier ones
 
 
 def export(run: Path, locator: Path, out: Path, config: ModelConfig, body: Path | None = None) -> str:
@@ -55,7 +59,12 @@ def export(run: Path, locator: Path, out: Path, config: ModelConfig, body: Path 
     Loads the result once, so that a broken export fails here.
     """
     with TemporaryDirectory() as scratch:
-        return _export(run, locator, out, config, body or _own_body(run, Path(scratch)))
+        beside = {
+            "locator": locator,
+            "body": body or _own_body(run, Path(scratch)),
+            "carry": _own_carry(run, Path(scratch), CanonicalView(config.view, Locator.from_file(locator).mean_face)),
+        }
+        return _export(run, out, config, {name: file for name, file in beside.items() if file})
 
 
 def _own_body(run: Path, scratch: Path) -> Path | None:
@@ -66,29 +75,37 @@ def _own_body(run: Path, scratch: Path) -> Path | None:
     return scratch / "body.safetensors"
 
 
-def _export(run: Path, locator: Path, out: Path, config: ModelConfig, body: Path | None) -> str:
+def _own_carry(run: Path, scratch: Path, view: CanonicalView) -> Path | None:
+    trained = run / f"{CARRY.name}.safetensors"
+    if not trained.exists():
+        return None
+    tools.save_trained(read_result(trained).tensors, view, scratch / "carry.safetensors")
+    return scratch / "carry.safetensors"
+
+
+def _export(run: Path, out: Path, config: ModelConfig, beside: dict[str, Path]) -> str:
+    """beside: the files of the set that know nothing of the others, by their parts."""
     parts = {name: _part(run, *source) for name, source in _SOURCES.items()}
     parts["lora"] = {disk_name(k): v for k, v in parts["lora"].items()}
     digest = hashlib.sha256()
     for name in sorted(parts):
         for key in sorted(parts[name]):
             digest.update(key.encode() + parts[name][key].half().numpy().tobytes())
-    for seeing in (locator, body) if body else (locator,):
-        digest.update(seeing.read_bytes())
+    for file in beside.values():
+        digest.update(file.read_bytes())
     set_id = set_id_of(config, digest.hexdigest())
     out.mkdir(parents=True, exist_ok=True)
     for name, state in parts.items():
-        seen_by = (file_sha256(locator), file_sha256(body) if body else "")
+        seen_by = (file_sha256(beside["locator"]), file_sha256(beside["body"]) if "body" in beside else "")
         save_part(out / f"{name}.safetensors", name, state, config, set_id, *seen_by)
-    for file, name in ((locator, "locator"), (body, "body")):
-        if file:
-            copy_file(file, out / f"{name}.safetensors")
+    for name, file in beside.items():
+        copy_file(file, out / f"{name}.safetensors")
     write_list(out, set_id)
     sight = load_sight(out)
     load_extractor(out / "rformer.safetensors", sight)
     load_connector(out / "connector.safetensors")
     load_editor(out / "dit.safetensors", sight)
-    if body:
+    if "body" in beside:
         load_pose_net(out / "body.safetensors")
     return set_id
 

@@ -111,7 +111,7 @@ class CanonicalView(nn.Module):
         template = self._exact_template
         place, beside = onto(cells, template[list(OVAL)])
         kept = _KEPT_FAR + (1 - _KEPT_FAR) * torch.exp(-beside / (_FADE * self._cells_per_unit))
-        return kept[:, None] * spline_matrix(template, place, smoothing=self.config.smoothing)
+        return kept[:, None] * _spline_matrix(template, place, smoothing=self.config.smoothing)
 
     def rows_at(self, cells: Tensor) -> Tensor:
         """Rows like those of `matrix` for any places of the view.  cells: (P, 2).  Returns (P, K)."""
@@ -221,7 +221,7 @@ def _window(n: int) -> Tensor:
     return (ramp[:, None] * ramp[None, :])[None, None]
 
 
-def spline_matrix(template: Tensor, points: Tensor, *, smoothing: float) -> Tensor:
+def _spline_matrix(template: Tensor, points: Tensor, *, smoothing: float) -> Tensor:
     """Matrix M with M @ values = smoothed thin-plate spline through (template, values), at the points.
 
     template: (K, 2), points: (P, 2).  Returns (P, K).

@@ -32,6 +32,7 @@ from .places import NUM_PLACES, Places
 MAX_TOLD_PAIRS = 4  # more count as so many
 _WIDTH, _MIXED, _GEOMETRY = 48, 96, 32
 _LAYERS = (1, 2)  # before and after the pairs are brought together
+_BELIEVED = (0.6, 0.8, 0.9)  # how far, with one, two and more pairs: tools of other families are a little different
 _AWAY = 0.3  # places of a face away from the template, in units near one
 
 # Pairs of mesh points whose distances tools like to use as units.
@@ -79,10 +80,24 @@ class CarryNet(nn.Module):
         return Places(self.cells, self.rows, self.area, self.spread)
 
     def forward(self, condition: CarryCondition) -> tuple[Tensor, Tensor]:
-        """The gain (B, T, 2, 2) and the rest (B, T, 2), in cells, at the places."""
+        """The gain (B, T, 2, 2) and the rest (B, T, 2), in cells, at the places.
+
+        What the network answers for the exemplars' own face is taken off: there the copy is right as it is.
+        """
+        scale = self.places.strongest(condition.motions.mean(1)).clamp(min=1e-6)[:, None, None]
+        own_face = condition.exemplar_points.mean(1)
+        twice = CarryCondition(
+            *(torch.cat([one, one]) for one in (condition.motions, condition.exemplar_points)),
+            torch.cat([condition.query_points, own_face]),
+        )
+        asked, own = self._answer(twice, torch.cat([scale, scale])).chunk(2)
+        gain, rest = (asked - own).split([4, 2], dim=-1)
+        return gain.unflatten(-1, (2, 2)), rest * scale
+
+    def _answer(self, condition: CarryCondition, scale: Tensor) -> Tensor:
+        """(B, T, 6): gain and rest, in units of the scale (B, 1, 1)."""
         motions, places = condition.motions, self.places
         mean = motions.mean(1)  # (B, T, 2)
-        scale = places.strongest(mean).clamp(min=1e-6)[:, None, None]
         own = places.on_faces(condition.exemplar_points.flatten(0, 1), self.template).unflatten(0, motions.shape[:2])
         asked = places.on_faces(condition.query_points, self.template)[:, None]  # (B, 1, T, 2)
         seen = [motions / scale[:, None], (motions - mean[:, None]) / scale[:, None]]
@@ -96,8 +111,7 @@ class CarryNet(nn.Module):
         x = x.mean(1) + self.number.weight[min(motions.shape[1], MAX_TOLD_PAIRS) - 1]  # (B, T, D)
         for layer in self.together:
             x = layer(x, geometry.mean(1))
-        gain, rest = self.answer(self.norm(x)).float().split([4, 2], dim=-1)
-        return gain.unflatten(-1, (2, 2)), rest * scale
+        return self.answer(self.norm(x)).float()
 
     def at_places(self, condition: CarryCondition) -> Tensor:
         """The query's motion (B, T, 2)."""
@@ -135,15 +149,17 @@ class _Mixing(nn.Module):
 
 def carried(network: CarryNet, operation: Operation, query_shape: Tensor, view: CanonicalView) -> Tensor:
     """The operation's motion on the query's face, (1, 2, N, N) cells.  query_shape: (1, 2, N, N), the face's."""
+    motion = operation.motion
+    motions, shapes = (motion, operation.shape) if operation.seen is None else operation.seen.split(2, dim=1)
     condition = CarryCondition(
-        motions=network.places.seen(operation.motion)[:, None],
-        exemplar_points=view.landmarks(operation.shape)[:, None],
+        motions=network.places.seen(motions)[None],
+        exemplar_points=view.landmarks(shapes)[None],
         query_points=view.landmarks(query_shape),
     )
     gain, rest = network(condition)
     maps = network.places.spread_out(torch.cat([gain.flatten(2), rest], dim=-1))  # (1, 6, N, N)
-    motion = operation.motion
-    return motion + torch.einsum("bijhw,bjhw->bihw", maps[:, :4].unflatten(1, (2, 2)), motion) + maps[:, 4:]
+    adapted = torch.einsum("bijhw,bjhw->bihw", maps[:, :4].unflatten(1, (2, 2)), motion) + maps[:, 4:]
+    return motion + _BELIEVED[min(len(motions), len(_BELIEVED)) - 1] * adapted
 
 
 def save_carry(network: CarryNet, path: str | Path) -> None:

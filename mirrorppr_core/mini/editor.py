@@ -167,7 +167,8 @@ class FieldEditor:
                     f"the operation was extracted by set {one.set_id} but this model is set {self.set_id}: "
                     "extractor, connector and DiT must come from one set. Extract the operation again with this set."
                 )
-            if one.motion.shape[-1] != n or one.atoms.shape[1] != num_atoms:
+            pairs = one.motion.new_zeros(1, 4, n, n) if one.seen is None else one.seen
+            if one.motion.shape[-1] != n or one.atoms.shape[1] != num_atoms or pairs.shape[1:] != (4, n, n):
                 raise ValueError("the operation names this set but does not fit it: its file is damaged, extract again")
 
     def _person(self, query: Tensor, face: Face, connector: Connector, walk: Walk, pose: PoseChoice) -> Person:

@@ -35,6 +35,7 @@ class Operation:
     body: None where only the face moved.
     exemplars: the pairs it was read from, and thumbnails: (2, 3, S, S) uint8, the straightened face before and after;
     both are for keeping and for looking at, and change nothing.  pairs: how many it was read from (several.py).
+    seen: (I, 4, N, N), motion and shape of each of them, None where it is one pair alone.
     named: from 0 to 1, how far they show operations that have a name, where several pairs tell (trust.py).
     evidence: None where the face did not move, or in files of an earlier release.  confidence: that it gives an
     ordinary portrait a good retouch; None where there is no evidence.
@@ -51,6 +52,7 @@ class Operation:
     exemplars: tuple[Exemplar, ...] = ()
     thumbnails: Tensor | None = None
     pairs: int = 1
+    seen: Tensor | None = None
     named: float | None = None
     evidence: Evidence | None = None
     confidence: float | None = None

@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..faces.view import CanonicalView, spline_matrix
+from ..faces.view import CanonicalView
 from ..geometry.displacement import pixel_grid
 
 NUM_PLACES = 208
 _BORDER_CELLS = 3  # no places so near the border of the view, where motion fades
-_SMOOTHING = 0.003  # of the spline from places to cells
+_REACH, _FALL = 3, 1.5  # a place is felt about as far as the fourth nearest: no overshoot, as a spline has
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Places:
             cells=cells,
             rows=view.rows_at(cells),
             area=area / area.sum(),
-            spread=spline_matrix(cells.double(), every.double(), smoothing=_SMOOTHING).float(),
+            spread=_felt(torch.cdist(every, cells)),
         )
 
     def on_faces(self, landmarks: Tensor, template: Tensor) -> Tensor:
@@ -68,6 +68,13 @@ class Places:
         area = self.area[order]
         counts = area * (area.cumsum(-1) - area < 0.05)
         return (lengths * counts).sum(-1) / counts.sum(-1).clamp(min=1e-9)
+
+
+def _felt(away: Tensor) -> Tensor:
+    """Weights of the places at points so far from them: (P, T) cells -> (P, T), rows of one."""
+    reach = away.sort(1).values[:, _REACH : _REACH + 1].clamp(min=1.0)
+    weight = torch.exp(-_FALL * (away / reach).square())
+    return weight / weight.sum(1, keepdim=True)
 
 
 def _with_farthest(points: Tensor, candidates: Tensor, count: int) -> Tensor:

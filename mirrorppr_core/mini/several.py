@@ -114,6 +114,7 @@ def mean_of(operations: Sequence[Operation], weights: Tensor) -> Operation:
         body=with_body[0].body if 2 * len(with_body) > len(operations) else None,
         exemplars=tuple(pair for one in operations for pair in one.exemplars),
         pairs=sum(one.pairs for one in operations),
+        seen=torch.cat([_seen(one) for one in operations]),
         named=None,
         evidence=mean_evidence([one.evidence for one in operations], share),
         confidence=_mean_confidence(operations, share),
@@ -123,6 +124,11 @@ def mean_of(operations: Sequence[Operation], weights: Tensor) -> Operation:
 def _mean_confidence(operations: Sequence[Operation], share: Tensor) -> float | None:
     known = [one.confidence for one in operations]
     return None if None in known else round(float(share @ torch.tensor(known)), 3)
+
+
+def _seen(operation: Operation) -> Tensor:
+    """Motion and shape of each of its pairs, (I, 4, N, N)."""
+    return torch.cat([operation.motion, operation.shape], dim=1) if operation.seen is None else operation.seen
 
 
 def refined(operation: Operation, correction: Operation, *, one_way: Tensor) -> Operation:

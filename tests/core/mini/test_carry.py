@@ -1,5 +1,7 @@
 """How retouches without a name follow another face: places of the view, and the network that starts as the copy."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from toys import SEEING
@@ -8,6 +10,7 @@ from mirrorppr_core.faces.view import CanonicalView
 from mirrorppr_core.mini.carry import CarryCondition, CarryNet, carried, load_carry, save_carry
 from mirrorppr_core.mini.operation import Operation
 from mirrorppr_core.mini.places import NUM_PLACES, Places
+from mirrorppr_core.mini.several import mean_of
 from training.mini.drawn_faces import drawn_mean_face
 
 
@@ -70,6 +73,21 @@ def test_the_answer_is_as_strong_as_the_operation(view):
     weak, strong = (carried(network, operation(view, k * push(view)), query, view) for k in (0.5, 1.0))
     assert not torch.equal(strong, push(view))
     torch.testing.assert_close(2 * weak, strong)
+
+
+def test_on_a_face_like_the_exemplars_the_motion_is_the_copy(view):
+    """Whatever the network has learned: for the same face nothing has to be adapted."""
+    one = operation(view, push(view))
+    torch.testing.assert_close(carried(learned(view), one, one.shape, view), push(view), atol=1e-3, rtol=0)
+
+
+def test_two_pairs_are_remembered_and_tell_more_than_their_mean(view):
+    a, b = operation(view, push(view)), replace(operation(view, 0.8 * push(view)), shape=face(view, 5))
+    both = mean_of([a, b], torch.ones(2))
+    assert both.seen.shape == (2, 4, *push(view).shape[2:])
+    network, query = learned(view), face(view, 3)
+    alone = carried(network, replace(both, seen=None), query, view)
+    assert not torch.equal(carried(network, both, query, view), alone)
 
 
 def test_the_order_of_the_pairs_does_not_matter(view):
