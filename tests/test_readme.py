@@ -77,13 +77,13 @@ def folder(tmp_path_factory):
     from mirrorppr_core.faces.locator import Locator
     from mirrorppr_core.mini.files import bundled_set
     from mirrorppr_core.operations.llw import apply_llw
-    from mirrorppr_core.photo_files import Photo, read_photo, write_png
+    from mirrorppr_core.photo_files import Photo, read_photo, write_photo
 
     place = tmp_path_factory.mktemp("readme")
     photo = read_photo(SAMPLES / "portrait_a.jpg").pixels.float() / 255
     locator = Locator.from_file(bundled_set() / "locator.safetensors")
     after = apply_llw(photo, locator.find(photo)[0].mesh, [("eye_resize", 90.0)]).image
-    write_png(place / "after.png", Photo((after * 255).round().byte(), None))
+    write_photo(place / "after.png", Photo((after * 255).round().byte()))
     (place / "after.png").rename(place / "after.jpg")  # what a file is, is seen in it
     shutil.copy(place / "after.jpg", place / "generator_output.png")
     (place / "shoot").mkdir()

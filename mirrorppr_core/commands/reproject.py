@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from ..geometry.field_files import check_new_field, write_field
 from ..motion.reproject import ReprojectConfig, reproject
 from ..photo_files import Photo, prepare_folder, read_photo, write_photo
 
@@ -24,6 +25,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--edited", type=Path, required=True, help="any editor's version of it, of any size")
     parser.add_argument("--out", type=Path, required=True, help="the result, a .png of the original's size")
     parser.add_argument("--residual", type=Path, help="also write what no motion explains, a grey .png")
+    parser.add_argument("--field", type=Path, help="also write the motion: ST map .exr or .tiff, or 16-bit .png, new")
     parser.add_argument(
         "--paste", action="store_true", help="take such places (teeth, closed eyes) from the edited one"
     )
@@ -34,6 +36,10 @@ def run(options: Any) -> int:
     """Returns the exit status, 0. Raises OSError or ValueError before anything is written."""
     targets = [path for path in (options.out, options.residual) if path is not None]
     _check_targets(targets, keep=(options.original, options.edited))
+    if options.field is not None:
+        check_new_field(options.field)
+        if options.field.resolve() in {target.resolve() for target in targets}:
+            raise ValueError(f"{options.field} is named twice: the motion needs a file of its own")
     began = time.perf_counter()
     original, edited = read_photo(options.original), read_photo(options.edited)
     read = time.perf_counter()
@@ -45,6 +51,8 @@ def run(options: Any) -> int:
     if options.residual is not None:
         grey = (result.residual * 255).round().to(torch.uint8).expand(-1, 3, -1, -1)
         write_photo(options.residual, Photo(grey))
+    if options.field is not None:
+        write_field(options.field, result.field)
     changed = (result.image != original.pixels).any(dim=1).float().mean()
     report = {
         "output": str(options.out),

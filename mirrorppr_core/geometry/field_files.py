@@ -58,6 +58,20 @@ class _Offsets:
     text: str | None
 
 
+def check_new_field(path: Path) -> None:
+    """Raise before any work where a field could not be written to this file: its ending, its place, its package."""
+    kind = _kind(path)
+    if path.exists():
+        raise FileExistsError(f"{path.name} exists already and is not overwritten: choose another name")
+    with _package(kind):
+        if kind == "exr":
+            import OpenEXR  # noqa: F401
+        elif kind == "tiff":
+            import tifffile  # noqa: F401
+        else:
+            import png  # noqa: F401
+
+
 def write_field(path: Path, field: Field) -> str:
     """Write a field to a file that does not exist yet; its ending says in which format.  Returns what was written.
 

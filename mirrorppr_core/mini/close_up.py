@@ -31,8 +31,8 @@ class CloseUp:
     """source, target: (1, 3, h, w) float.  view: the face in them.  motion: (1, 2, N, N) cells.
 
     explained: what moved and what was painted, in pixels of source.  repainted: whether part of the face differs much
-    after the motion.  told_from_px: shorter motion could not be told from noise, in pixels of the photo.
-    hidden: share of the face that was painted, or that no motion explains.
+    after the motion.  told_from_px: shorter motion could not be told from noise.  softer_px: how much softer target is.
+    Both in pixels of the photo.  hidden: share of the face that was painted, or that no motion explains.
     """
 
     source: Tensor
@@ -43,6 +43,7 @@ class CloseUp:
     repainted: bool
     told_from_px: float
     hidden: float
+    softer_px: float
 
 
 def close_up(before: Tensor, after: Tensor, view: FaceView, canonical: CanonicalView, global_affine: Tensor) -> CloseUp:
@@ -75,6 +76,7 @@ def close_up(before: Tensor, after: Tensor, view: FaceView, canonical: Canonical
         repainted=not explained.clipped and _repainted(warp(source, displacement), target, canonical, close),
         told_from_px=told,
         hidden=_share_of_face(explained.painted | explained.unsure, canonical, close),
+        softer_px=explained.softer_px * factor,
     )
 
 

@@ -97,7 +97,7 @@ def notes_on(found: Found, laid: Laid, box: tuple[float, ...]) -> tuple[str, ...
         notes.append("so much of the picture is new that motion is read on the face alone, not on the body")
     if (unsure & on_face).any() or found.close.explained.unsure.any():
         notes.append("part of the change on the face is not explained by moving pixels: it is read only around that")
-    softer = found.close.explained.softer_px
+    softer = found.close.softer_px
     if softer:
         what = "softer" if softer > 0 else "sharper"
         notes.append(f"after is {what} than before (by about {abs(softer):.1f} px): fine motion may be read too small")

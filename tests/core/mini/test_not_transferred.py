@@ -1,5 +1,7 @@
 """What an exemplar shows beside a change of shape is named, kind by kind, and the shape is read all the same."""
 
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -85,6 +87,11 @@ def test_another_change_beside_the_shape_is_named_and_the_shape_is_read(model, c
     assert not [note for note in operation.notes if "nothing on the face moved" in note]
     off = float(length(operation.motion - clean.motion).mean() / length(clean.motion).mean())
     assert off < 0.5
+
+
+def test_softness_is_told_in_pixels_of_the_photo(model):
+    (note,) = [one for one in model.extract(Exemplar(before(), softened(before()))).notes if "softer" in one]
+    assert 0.7 < float(re.search(r"about ([\d.]+) px", note)[1]) < 2.0  # it was 1.5
 
 
 @pytest.mark.parametrize(("kind", "said"), [KINDS[0], KINDS[2]])
