@@ -119,6 +119,11 @@ def filled(make: Callable[[], nn.Module], weights: dict[str, Tensor], path: str 
     try:
         with _Unfilled(most=2 * sum(value.numel() for value in weights.values()) + _SPARE):
             network = make()
+    except _TooLarge:
+        raise ValueError(
+            f"{name} does not fit: its settings ask for far more numbers than the file holds. It belongs to another "
+            "model or release."
+        ) from None
     except (RuntimeError, ValueError, TypeError, OverflowError, ZeroDivisionError) as error:
         raise ValueError(
             f"{name} holds settings of which no network can be made ({brief(error)}): copy it again"
@@ -137,11 +142,15 @@ def filled(make: Callable[[], nn.Module], weights: dict[str, Tensor], path: str 
     return network.train(False).requires_grad_(False)
 
 
+class _TooLarge(Exception):
+    """A network asks for more than the file can fill."""
+
+
 class _Unfilled(TorchFunctionMode):
     """Networks made inside are not initialised: their numbers come from a file. Memory that nobody writes to is not
     taken. (On the "meta" device nothing would be taken either, but its first use imports torch's compiler: 4 s.)
 
-    most: numbers that may be asked for; ValueError beyond.
+    most: numbers that may be asked for; _TooLarge beyond.
     """
 
     def __init__(self, most: int):
@@ -156,7 +165,7 @@ class _Unfilled(TorchFunctionMode):
         if func in _MAKERS:
             self.left -= made.numel()
             if self.left < 0:
-                raise ValueError("far more numbers than the file holds")
+                raise _TooLarge
         return made
 
 
