@@ -15,11 +15,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from .file_writing import write_file
 from .wording import brief, file_name
 
 _LARGEST_HALF = 65504.0
+_SPARE = 20_000_000  # numbers that a network may make beside its weights
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
@@ -110,17 +112,23 @@ def read_network(
 def filled(make: Callable[[], nn.Module], weights: dict[str, Tensor], path: str | Path) -> nn.Module:
     """The network that `make` makes, with these weights, for use: evaluation mode, frozen.
 
-    It is made without memory first: settings that ask for gigabytes do not get them unless the file holds as much.
+    Settings that ask for gigabytes do not get them unless the file holds as much.
     Raises ValueError when names, shapes or kinds of number differ.
     """
     name = file_name(Path(path).name)
     try:
-        with torch.device("meta"):
-            expected = make().state_dict()
+        with _Unfilled(most=2 * sum(value.numel() for value in weights.values()) + _SPARE):
+            network = make()
+    except _TooLarge:
+        raise ValueError(
+            f"{name} does not fit: its settings ask for far more numbers than the file holds. It belongs to another "
+            "model or release."
+        ) from None
     except (RuntimeError, ValueError, TypeError, OverflowError, ZeroDivisionError) as error:
         raise ValueError(
             f"{name} holds settings of which no network can be made ({brief(error)}): copy it again"
         ) from error
+    expected = network.state_dict()
     missing, foreign = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
     shared = sorted(expected.keys() & weights.keys())
     wrong = [k for k in shared if expected[k].shape != weights[k].shape or expected[k].dtype != weights[k].dtype]
@@ -130,9 +138,38 @@ def filled(make: Callable[[], nn.Module], weights: dict[str, Tensor], path: str 
             f"{_first(foreign)}, {len(wrong)} of another shape or kind {_first(wrong)}. It belongs to another model or "
             "release."
         )
-    network = make()
     network.load_state_dict(weights)
     return network.train(False).requires_grad_(False)
+
+
+class _TooLarge(Exception):
+    """A network asks for more than the file can fill."""
+
+
+class _Unfilled(TorchFunctionMode):
+    """Networks made inside are not initialised: their numbers come from a file. Memory that nobody writes to is not
+    taken. (On the "meta" device nothing would be taken either, but its first use imports torch's compiler: 4 s.)
+
+    most: numbers that may be asked for; _TooLarge beyond.
+    """
+
+    def __init__(self, most: int):
+        super().__init__()
+        self.left = most
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        made = func(*args, **kwargs)
+        if func in _MAKERS:
+            self.left -= made.numel()
+            if self.left < 0:
+                raise _TooLarge
+        return made
+
+
+_MAKERS = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
 
 
 def _first(names: list[str]) -> str:

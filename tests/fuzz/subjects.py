@@ -95,6 +95,7 @@ class Weights:
         self.bare = shutil.copytree(self.folder, folder / "bare")
         (self.bare / "set.json").unlink()
         self.sound = {path.name: path.read_bytes() for path in self.folder.iterdir()}
+        self.spoiled: Path | None = None  # by the case before; all other files are sound
 
     def case(self, draw: random.Random) -> Case:
         name = draw.choice(
@@ -104,12 +105,11 @@ class Weights:
         bare = draw.random() < 0.3 and name != "set.json"
         ways = [damaged, odd_json] if name == "set.json" else [damaged, odd_safetensors, shuffled_numbers]
         content = _other(self.sound[file], draw.choice(ways), draw)
-        for folder in (self.folder, self.bare):
-            for other, sound in self.sound.items():
-                if other != "set.json" or folder == self.folder:
-                    _put(folder / other, sound)
+        if self.spoiled is not None:
+            _put(self.spoiled, self.sound[self.spoiled.name])
         folder = self.bare if bare else self.folder
-        _put(folder / file, content)
+        self.spoiled = folder / file
+        _put(self.spoiled, content)
         # A list that still says the same, with other spaces, is none that is damaged.
         wrong = not bare and name != "set.json"
         return Case(

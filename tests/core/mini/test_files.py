@@ -2,11 +2,15 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
+from host import ROOT
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 from torch.testing import assert_close
 from toys import TINY, random_lora, save_set, seeded
 
@@ -15,6 +19,7 @@ from mirrorppr_core.mini.files import PARTS, load_connector, load_editor, load_e
 from mirrorppr_core.mini.pipeline import MirrorPPR
 from mirrorppr_core.networks.connector import Connector
 from mirrorppr_core.networks.lora import merge
+from mirrorppr_core.weights_file import filled
 
 
 @pytest.fixture(scope="module")
@@ -168,3 +173,28 @@ def test_a_lora_of_another_model_is_refused(folder):
 def test_only_parts_of_a_set_can_be_saved(tmp_path):
     with pytest.raises(ValueError, match="use one of mae, rformer, connector, dit, lora"):
         save_part(tmp_path / "x.safetensors", "vae", {}, TINY, "abc", "")
+
+
+def test_loading_does_not_start_the_compiler_of_torch():
+    """Its import takes longer than torch's own; torch does it at the first use of the device "meta"."""
+    text = (
+        "import sys; from mirrorppr_core.mini.pipeline import MirrorPPR; MirrorPPR.bundled(); "
+        "print('torch._dynamo' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True)
+    assert told.stdout == "False\n", told.stderr
+
+
+def test_a_network_far_larger_than_its_file_is_not_made():
+    with pytest.raises(ValueError, match="ask for far more numbers than the file holds"):
+        filled(lambda: nn.Linear(20_000, 20_000), {"weight": torch.zeros(2, 2)}, "dit.safetensors")
+
+
+def test_a_network_keeps_what_it_computes_itself():
+    class Tabled(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(2, 2)
+            self.register_buffer("table", torch.arange(3.0), persistent=False)
+
+    network = filled(Tabled, {"weight": torch.ones(2, 2), "bias": torch.zeros(2)}, "dit.safetensors")
+    assert torch.equal(network.table, torch.arange(3.0)) and torch.equal(network.weight, torch.ones(2, 2))
