@@ -203,11 +203,5 @@ def _check_sees(folder: Path, sight: Sight, **parts: Part) -> None:
                 f"the set in {folder.name}/ is mixed: locator.safetensors is not the one the set was trained with. "
                 "Copy the complete set."
             )
-        if part.body_sha256 and not sight.body_sha256:
+        if part.body_sha256 and not sight.body_sha256:  # which one it is, the set's list says (set_list.py)
             raise FileNotFoundError(f"body.safetensors is missing from {folder.name}/: copy the complete set")
-        # A set's list says which body network belongs to it (set_list.py): a better one may have come since.
-        if part.body_sha256 not in ("", sight.body_sha256) and unchecked_note(folder):
-            raise ValueError(
-                f"the set in {folder.name}/ is mixed: body.safetensors is not the one that belongs to it. "
-                "Copy the complete set."
-            )
