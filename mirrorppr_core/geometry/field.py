@@ -20,6 +20,7 @@ from .displacement import changed_mask, check_displacement, length, local_steps,
 
 # Bicubic reaches 2 pixels from its position; one more for rounding.
 SAMPLER_REACH = 3
+_TRACE_PX = 1e-4
 _LARGE = 4_000_000  # pixels that move
 
 
@@ -180,6 +181,15 @@ def _range(lowest: Tensor, highest: Tensor, size: int) -> tuple[int, int]:
     """First and one past the last pixel to read, at least one, inside the photo."""
     first = min(max(int(lowest), 0), size - 1)
     return first, max(min(int(highest) + 1, size), first + 1)
+
+
+def settled(field: Field) -> Field:
+    """The field without traces too small for any picture to show: they would cost still pixels their last bit."""
+    displacement = field.displacement
+    if not displacement.numel():
+        return field
+    moves = displacement.abs().amax(dim=1, keepdim=True) > _TRACE_PX
+    return replace(field, displacement=displacement * moves)
 
 
 def joined(fields: list[Field], still: Field) -> Field:

@@ -28,7 +28,7 @@ from ..faces.choice import check_choice, choose
 from ..faces.locator import Face
 from ..faces.search import search_notes
 from ..geometry.displacement import jacobian_determinant
-from ..geometry.field import Field, apply_field, joined
+from ..geometry.field import Field, apply_field, joined, settled
 from ..images import check_not_plain, check_photo
 from ..networks.config import ModelConfig
 from ..networks.connector import Connector
@@ -139,7 +139,7 @@ class FieldEditor:
             remarks: list[str] = []
             strong = people if config.strength != 0 else []
             fields = [field_of(operation, p.face, p.apply, strength=config.strength, remarks=remarks) for p in strong]
-            field = joined(fields, Field.zero(height, width))
+            field = settled(joined(fields, Field.zero(height, width)))
         remarks += [note for person in people for note in person.notes]
         if faceless and moves_face(operation):
             remarks.insert(0, FACELESS.format(photo="this photo", part="is repeated"))

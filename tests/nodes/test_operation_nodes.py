@@ -201,7 +201,7 @@ def test_sliders_beyond_range_and_unknown_names_are_refused(host, inputs, messag
 def test_operations_of_different_sets_are_refused_when_combined(host):
     folder = host.base_dir / "models" / "mirrorppr" / "other"
     if not folder.exists():
-        shutil.copytree(BUNDLED_FOLDER, folder)
+        shutil.copytree(BUNDLED_FOLDER, folder, ignore=shutil.ignore_patterns("set.json"))
         relabelled(folder)
     prompt = graph(
         n10=node("MirrorPPR_LoadExtractor", set_name="other"),
