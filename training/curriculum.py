@@ -19,9 +19,11 @@ _BACKBONE = {"mae": "encoder", "field_dit": "backbone"}
 
 # How tools that have no name follow a face, learned from random ones.
 CARRY = Stage(
-    name="carry", module="carry", trains="network for tools without a name", steps=8000, batch=128, learning_rate=2e-3,
+    name="carry", module="carry", trains="network for tools without a name", steps=2400, batch=128, learning_rate=2e-3,
     ema=0.999,
 )  # fmt: skip
+
+CARRY_LONG = replace(CARRY, name="carry-long", steps=1300, learning_rate=1.2e-3, starts={"carry": "carry"})
 
 # The bundled Mini: about an hour on one CPU core in all.
 MINI_FACE = (
@@ -47,6 +49,7 @@ MINI_FACE = (
         starts={**_BACKBONE, "rformer": "joint", "connector": "joint", "lora": "joint"}, data="both",
     ),
     CARRY,
+    CARRY_LONG,
 )  # fmt: skip
 
 # Where the joints of bodies are, so that retouches of bodies can be carried. First mostly renders, at a coarse size;

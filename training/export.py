@@ -38,7 +38,7 @@ from mirrorppr_core.networks.config import ModelConfig, set_id_of
 from mirrorppr_core.settings_file import parsed_table
 
 from .body.stage import save_trained
-from .curriculum import CARRY
+from .curriculum import CARRY, CARRY_LONG
 from .program import Parser, run
 from .runs.stored import read_result
 from .tools import stage as tools
@@ -76,10 +76,11 @@ def _own_body(run: Path, scratch: Path) -> Path | None:
 
 
 def _own_carry(run: Path, scratch: Path, view: CanonicalView) -> Path | None:
-    trained = run / f"{CARRY.name}.safetensors"
-    if not trained.exists():
+    results = [run / f"{stage.name}.safetensors" for stage in (CARRY, CARRY_LONG)]
+    trained = [result for result in results if result.exists()]
+    if not trained:
         return None
-    tools.save_trained(read_result(trained).tensors, view, scratch / "carry.safetensors")
+    tools.save_trained(read_result(trained[-1]).tensors, view, scratch / "carry.safetensors")
     return scratch / "carry.safetensors"
 
 

@@ -32,7 +32,7 @@ from .places import NUM_PLACES, Places
 MAX_TOLD_PAIRS = 4  # more count as so many
 _WIDTH, _MIXED, _GEOMETRY = 48, 96, 32
 _LAYERS = (1, 2)  # before and after the pairs are brought together
-_BELIEVED = (0.6, 0.8, 0.9)  # how far, with one, two and more pairs: tools of other families are a little different
+_BELIEVED = (0.4, 0.5, 0.6)  # how far, with one, two and more pairs: tools of other families are a little different
 _AWAY = 0.3  # places of a face away from the template, in units near one
 
 # Pairs of mesh points whose distances tools like to use as units.

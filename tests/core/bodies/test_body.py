@@ -79,7 +79,7 @@ def test_what_was_seen_on_the_exemplar_comes_with_the_operation_from_one_look(mo
     assert len(looks) == 2 * once + 4, "the locator once, the body network once: a whole look and three close ones"
     assert torch.equal(extracted.face.mesh, face.mesh) and [f.box for f in extracted.faces] == [face.box]
     again = model.retouch(exemplar.before, extracted.operation)
-    assert_close(extracted.field.dense(), again.field.dense())
+    assert_close(extracted.field.dense(), again.field.dense(), atol=1e-4, rtol=0)  # a result knows no fainter traces
 
 
 def test_a_body_edit_alone_is_an_operation_without_a_warning(shoulder):
