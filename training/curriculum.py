@@ -54,7 +54,7 @@ MINI_FACE = (
 
 # Where the joints of bodies are, so that retouches of bodies can be carried. First mostly renders, at a coarse size;
 # then mostly real pictures, of which there are few, at the size of use; last both, so that these are not learnt by
-# heart.
+# heart, and for long: it was still learning.
 BODY = (
     Stage(
         name="body", module="body", trains="pose network", steps=5000, batch=32, learning_rate=2e-3, weight_decay=0.05,
@@ -67,6 +67,10 @@ BODY = (
     Stage(
         name="body-both", module="body", trains="pose network", steps=1100, batch=32, learning_rate=1e-3,
         weight_decay=0.05, clip=5.0, samples={"real_share": 0.5, "hard": 0.8}, starts={"body": "body-real"},
+    ),
+    Stage(
+        name="body-long", module="body", trains="pose network", steps=8000, batch=32, learning_rate=1.5e-3,
+        weight_decay=0.05, clip=5.0, samples={"real_share": 0.5, "hard": 0.8}, starts={"body": "body-both"},
     ),
 )  # fmt: skip
 

@@ -67,6 +67,16 @@ def overlaps(frames: list[dict]) -> list[tuple[str, str]]:
     return [(a["title"], b["title"]) for a, b in pairs if not apart(a, b)]
 
 
+def drawn_apart(page, how: str, count: int | None = None) -> list[dict]:
+    """The frames, as soon as none covers another: a page draws some time after it has opened, a busy one late."""
+    for _ in range(30):
+        frames = page.evaluate(how)
+        if not overlaps(frames) and count in (None, len(frames)):
+            break
+        page.wait_for_timeout(500)
+    return frames
+
+
 def test_the_first_template_opens_by_a_link_runs_and_shows_its_result(page, host):
     assert not page.evaluate("() => app.graph._nodes.filter((node) => node.has_errors).length")
     assert page.evaluate(RUN) == ""
@@ -77,17 +87,16 @@ def test_the_first_template_opens_by_a_link_runs_and_shows_its_result(page, host
 
 
 def test_no_node_covers_another_after_the_run(page):
-    page.wait_for_timeout(1500)
-    assert not overlaps(page.evaluate(DRAWN))
+    assert not overlaps(drawn_apart(page, DRAWN))
 
 
 def test_the_same_holds_where_nodes_are_drawn_as_elements(page):
     page.evaluate("() => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', true)")
     page.wait_for_function("document.querySelectorAll('[data-node-id]').length > 5")
-    page.wait_for_timeout(3000)
+    count = len(page.evaluate(DRAWN))
+    frames = drawn_apart(page, AS_ELEMENTS, count)
     page.screenshot(path=SHOTS / "first_template_elements.png")
-    frames = page.evaluate(AS_ELEMENTS)
-    assert len(frames) == len(page.evaluate(DRAWN)) and not overlaps(frames)
+    assert len(frames) == count and not overlaps(frames)
     page.evaluate("() => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
 
 
@@ -121,12 +130,10 @@ def test_every_template_opens_whole_and_no_node_covers_another_in_either_way_of_
     page.keyboard.press("Escape")  # what it says about absent models
     unknown = page.evaluate("() => app.graph._nodes.filter((node) => !node.constructor.nodeData).map((n) => n.type)")
     assert set(unknown) <= {"MarkdownNote", "Note"}
-    page.wait_for_timeout(800)
-    assert not overlaps(page.evaluate(DRAWN))
+    assert not overlaps(drawn_apart(page, DRAWN))
     shown_as_elements(page, True)
     page.wait_for_function("(n) => document.querySelectorAll('[data-node-id]').length === n", arg=len(expected))
-    page.wait_for_timeout(2000)
-    frames = page.evaluate(AS_ELEMENTS)
+    frames = drawn_apart(page, AS_ELEMENTS)
     page.screenshot(path=SHOTS / f"{name}_elements.png")
     shown_as_elements(page, False)
     assert not overlaps(frames)
@@ -167,21 +174,22 @@ def test_the_page_offers_the_blueprint_and_it_retouches(page, host):
 
 
 def test_a_page_in_chinese_names_our_nodes_and_their_inputs_in_chinese(page, host):
-    def in_language(language: str) -> list[str]:
+    def in_language(language: str, title: str, input_name: str) -> None:
         page.evaluate("(l) => app.extensionManager.setting.set('Comfy.Locale', l)", language)
         address = f"{host.url}/?template=retouch_from_exemplar&source={PACK}"
         page.goto(address, wait_until="domcontentloaded", timeout=PATIENCE_MS)
-        page.wait_for_function(OPENED, timeout=PATIENCE_MS)
-        return page.evaluate(
-            """() => {
-              const node = app.graph._nodes.find((one) => one.type === "MirrorPPR_RetouchSampler");
-              return [node.title, node.widgets[0].label ?? node.widgets[0].name];
-            }"""
+        page.wait_for_function(  # the template opens, and words of a language come, some time after the page
+            """([title, name]) => {
+              const node = window.app?.graph?._nodes?.find((one) => one.type === "MirrorPPR_RetouchSampler");
+              return node?.title === title && (node.widgets[0].label ?? node.widgets[0].name) === name;
+            }""",
+            arg=[title, input_name],
+            timeout=PATIENCE_MS,
         )
 
-    assert in_language("zh") == ["修图采样器 (MirrorPPR)", "强度"]
+    in_language("zh", "修图采样器 (MirrorPPR)", "强度")
     page.screenshot(path=SHOTS / "chinese.png")
-    assert in_language("en") == ["Retouch Sampler (MirrorPPR)", "strength"]
+    in_language("en", "Retouch Sampler (MirrorPPR)", "strength")
 
 
 @pytest.mark.parametrize("name", NAMES)

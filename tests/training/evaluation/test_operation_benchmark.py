@@ -13,7 +13,7 @@ from training.operation_benchmark import _average_report, _explain_report, avera
 
 
 class Errs:
-    """Knows the truth and goes too far and not far enough in turn."""
+    """Knows the truth and goes too far with one pair, not far enough with another, and right with their mean."""
 
     def __init__(self, truth: torch.Tensor):
         self.truth, self.calls = truth, 0
@@ -23,7 +23,7 @@ class Errs:
 
     def retouch(self, query, operation, config):
         self.calls += 1
-        field = Field.from_dense(self.truth * (1.3 if self.calls % 2 else 0.7))
+        field = Field.from_dense(self.truth * (1.0, 1.3, 0.7)[self.calls % 3])
         return Retouched(image=query, field=field, faces=(), notes=(), num_found=0)
 
 
@@ -45,6 +45,7 @@ def test_errors_that_cancel_are_seen_to_cancel(people, tmp_path):
     truth = apply_llw(torch.zeros(1, 3, 256, 256), people[2].mesh, case.steps).displacement
     row = averaged(Errs(truth), case, people, tmp_path, 2)
     assert row["single"] == pytest.approx(0.3, abs=1e-4) and row["together"] == pytest.approx(0, abs=1e-4)
+    assert row["motions"] == pytest.approx(0, abs=1e-4)
     assert _average_report([row])["lower by"] == pytest.approx(1, abs=1e-3)
 
 

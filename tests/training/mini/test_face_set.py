@@ -132,7 +132,7 @@ def another_half_strength(monkeypatch):
 
 
 def larger_errors(monkeypatch):
-    monkeypatch.setattr(tables, "_LOOK_ERROR", 0.02)
+    monkeypatch.setattr(tables, "LOOK_ERROR", 0.02)
 
 
 @pytest.mark.parametrize("change", [another_bank, another_half_strength, larger_errors])

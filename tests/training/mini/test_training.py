@@ -204,6 +204,8 @@ def finished(tmp_path_factory):
     pytest.importorskip("peft")
     run = tmp_path_factory.mktemp("run")
     for stage in MINI_FACE:
+        if stage.module == "carry":  # knows nothing of the others; tests/training/tools
+            continue
         torch.manual_seed(1)
         module, _ = build_module(short(stage.name), TINY, run)
         train(stage.name, run, module=module)
@@ -298,7 +300,7 @@ def test_the_subset_of_a_stage_says_how_often_professional_operations_are_drawn(
 
 @pytest.mark.parametrize("name", ["backbone", "joint"])
 def test_a_stage_without_the_one_before_it_says_which_to_run(name, tmp_path):
-    with pytest.raises(FileNotFoundError, match="encoder.safetensors is missing: run --stage encoder first"):
+    with pytest.raises(FileNotFoundError, match="encoder.safetensors is missing: run .* --stage encoder first"):
         build_module(short(name), TINY, tmp_path)
 
 

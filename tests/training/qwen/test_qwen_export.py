@@ -37,6 +37,7 @@ from training.qwen_export import (
     shapes,
     trained_config,
 )
+from training.runs.stored import FORMAT
 
 CONFIG = tiny_train_config()
 
@@ -60,7 +61,7 @@ def run(module, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     trained = {name: p.detach().contiguous() for name, p in module.named_parameters() if p.requires_grad}
     settings = {"engine": "qwen", "model": json.loads(CONFIG.to_json())}
-    about = {"settings": settings}
+    about = {"format": FORMAT, "settings": settings}
     save_file(trained, str(folder / "joint.safetensors"), metadata={"training": json.dumps(about)})
     return folder
 
