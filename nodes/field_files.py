@@ -33,11 +33,7 @@ class SaveField(io.ComfyNode):
             "others, or as a 16-bit PNG displacement map for After Effects. Never overwrites a file.",
             inputs=[
                 FieldSocket.Input("field", tooltip="From Retouch Sampler, Reproject or Simulate Retouch."),
-                io.String.Input(
-                    "name",
-                    default="field",
-                    tooltip="What to call it: letters, digits, spaces and - _ . ( ). No folders.",
-                ),
+                FIELDS.name_input("field"),
                 io.Combo.Input(
                     "format",
                     options=list(FORMATS),
@@ -57,11 +53,7 @@ class SaveField(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str | None = None) -> bool | str:
-        try:
-            FIELDS.check_name("name" if name is None else name)
-        except ValueError as error:
-            return str(error)
-        return True
+        return FIELDS.accepts(name)
 
     @classmethod
     def execute(cls, field, name, format) -> io.NodeOutput:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import folder_paths
+from comfy_api.latest import io
 
 from ..mirrorppr_core.mini.operation_file import check_name
 
@@ -58,6 +59,20 @@ class ListedFolder:
 
     def check_name(self, name: str) -> None:
         check_name(name, f"{'an' if self.thing[0] in 'aeio' else 'a'} {self.thing}")
+
+    def name_input(self, default: str) -> io.Input:
+        """Of a node that saves."""
+        return io.String.Input(
+            "name", default=default, tooltip="What to call it: letters, digits, spaces and - _ . ( ). No folders."
+        )
+
+    def accepts(self, name: str | None) -> bool | str:
+        """For `validate_inputs` of such a node: True, or what is wrong. None is a name that comes over a connection."""
+        try:
+            self.check_name("name" if name is None else name)
+        except ValueError as error:
+            return str(error)
+        return True
 
     def has(self, name: str) -> bool:
         return name != self.none_yet and name in self.files()

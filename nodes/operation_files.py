@@ -28,11 +28,7 @@ class SaveOperation(io.ComfyNode):
                 OperationSocket.Input(
                     "operation", tooltip="Any operation: extracted, from sliders, or made of others."
                 ),
-                io.String.Input(
-                    "name",
-                    default="my look",
-                    tooltip="What to call it: letters, digits, spaces and - _ . ( ). No folders.",
-                ),
+                OPERATIONS.name_input("my look"),
                 io.Combo.Input(
                     "pictures",
                     options=list(PICTURES),
@@ -51,11 +47,7 @@ class SaveOperation(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str | None = None) -> bool | str:
-        try:
-            OPERATIONS.check_name("name" if name is None else name)
-        except ValueError as error:
-            return str(error)
-        return True
+        return OPERATIONS.accepts(name)
 
     @classmethod
     def execute(cls, operation, name, pictures) -> io.NodeOutput:

@@ -1,6 +1,7 @@
 """Training, data and evaluation. Programs stand on top, one for each `python -m training.NAME`; folders hold the rest.
 
-    data/ -> recipes/ -> shards/, released/ -> runs/ -> evaluation/ -> locator/, body/, mini/, qwen/ -> programs
+    data/ -> recipes/ -> shards/, released/ -> runs/ -> evaluation/ -> locator/, body/, tools/, mini/, qwen/
+    -> programs
 
 Folders import downwards only, in this order from the left. How the parts fit: training/README.md.
 

@@ -2,7 +2,8 @@
 
 pipeline.py      what a caller sees
 several.py       pairs of one look -> one operation; an operation and a correction -> a better one
-extractor.py     exemplar -> operation; close_up.py: its face; findings.py: what to know about it
+extractor.py     exemplar -> operation; close_up.py: its face; findings.py, not_transferred.py: what to know about it
+confidence.py    how sure a reading and a retouch are;  sequence.py: frames of one person
 operation.py     what one holds
 editor.py        operation + photo -> field -> photo;  person.py: one operation on one face; trust.py: how much of
                  the network's answer is taken
@@ -12,6 +13,7 @@ operation_file.py  operations kept in files;  reuse.py: files made fit for anoth
 sight.py         what both see with: locator, view, MAE and body network of one set, loaded once
 field_dit.py     the network that predicts motion; codec.py: what its latents mean; bank_fit.py: named operations
                  found in a motion
+carry.py         the network for what has no name; places.py: where in the view it looks
 files.py         files of a matched set;  set_list.py: their hashes
 
 To add a part to an operation (a dataclass of tensors and plain values): its field in operation.py with a default, and

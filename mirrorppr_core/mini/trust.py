@@ -1,6 +1,6 @@
 """How far the network is believed: wholly where operations that have a name explain the exemplar, else less.
 
-    answer = trust * network + (1 - trust) * copied motion
+    answer = trust * network + (1 - trust) * carried motion      carry.py; the plain copy where a set comes without
 
 The network was trained on operations that have a name. For a retouch that none of them explains it takes look-alikes
 for it, and errs more than the plain copy (training/LOG.md).
@@ -8,8 +8,8 @@ for it, and errs more than the plain copy (training/LOG.md).
     one pair        how much of its motion the few best named operations leave unexplained: 0.07 to 0.22 of a named
                     operation's on people of the train split, 0.19 to 0.91 of other tools'. Between, either may be right
     several pairs   whether named operations, found on one pair, foretell the others better than its plain copy does.
-                    That tells the two kinds apart without fail: their error is 0.2 to 0.7 of the copy's for named
-                    operations, 0.96 to 2 of it for other tools (nine in ten of each, training/LOG.md)
+                    That tells the two kinds apart: their error is 0.2 to 0.7 of the copy's for named operations, 0.96
+                    to 2 of it for other tools (nine in ten of each, without pictures, training/LOG.md)
 """
 
 from __future__ import annotations

@@ -25,11 +25,7 @@ class SaveQwenOperation(io.ComfyNode):
             "overwritten: the number at its end counts up.",
             inputs=[
                 QwenOperationSocket.Input("operation", tooltip="From Extract Operation (Qwen)."),
-                io.String.Input(
-                    "name",
-                    default="my look",
-                    tooltip="What to call it: letters, digits, spaces and - _ . ( ). No folders.",
-                ),
+                OPERATIONS.name_input("my look"),
                 io.Combo.Input(
                     "pictures",
                     options=list(PICTURES),
@@ -47,11 +43,7 @@ class SaveQwenOperation(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str | None = None) -> bool | str:
-        try:
-            OPERATIONS.check_name("name" if name is None else name)
-        except ValueError as error:
-            return str(error)
-        return True
+        return OPERATIONS.accepts(name)
 
     @classmethod
     def execute(cls, operation, name, pictures) -> io.NodeOutput:

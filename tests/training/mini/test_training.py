@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 from toys import LOCATOR, TINY, drawn_faces, randomise, seeded
 
+from mirrorppr_core.faces.locator import Locator
+from mirrorppr_core.faces.view import CanonicalView
 from mirrorppr_core.mini.codec import FieldCodec, motion_scale
 from mirrorppr_core.mini.field_dit import FieldDiT
 from mirrorppr_core.mini.files import load_editor, load_part
@@ -31,6 +33,8 @@ from training.presets import load_preset
 from training.runs.loop import LoopConfig, StageParts, run_stage
 from training.runs.preset import plain
 from training.runs.stage import Stage, check_order, rate
+from training.runs.stored import write_result
+from training.tools.stage import CarryStage
 
 accelerate = pytest.importorskip("accelerate")
 
@@ -204,7 +208,9 @@ def finished(tmp_path_factory):
     pytest.importorskip("peft")
     run = tmp_path_factory.mktemp("run")
     for stage in MINI_FACE:
-        if stage.module == "carry":  # knows nothing of the others; tests/training/tools
+        if stage.module == "carry":  # learns from other samples: tests/training/tools
+            carry = CarryStage(CanonicalView(TINY.view, Locator.from_file(LOCATOR).mean_face))
+            write_result(run / f"{stage.name}.safetensors", carry.state_dict(), {})
             continue
         torch.manual_seed(1)
         module, _ = build_module(short(stage.name), TINY, run)
@@ -215,7 +221,7 @@ def finished(tmp_path_factory):
 def test_all_stages_end_in_a_matched_set_that_loads(finished, tmp_path):
     set_id = export(finished, LOCATOR, tmp_path / "set", TINY)
     model = MirrorPPR.from_folder(tmp_path / "set")
-    assert model.editor.set_id == set_id and model.editor.config == TINY
+    assert model.editor.set_id == set_id and model.editor.config == TINY and model.editor.carry is not None
     assert export(finished, LOCATOR, tmp_path / "again", TINY) == set_id
 
 
