@@ -28,7 +28,7 @@ from templates import TEMPLATES, Template
 
 THUMBNAIL_PX = 400
 COLUMN, GAP_X, GAP_Y, HEADER = 330, 60, 70, 60
-WIDGET_PX, SLOT_PX, TITLE_PX = 26, 22, 40
+WIDGET_PX, SLOT_PX, TITLE_PX = 32, 22, 40  # a widget as the taller of the two ways draws it
 PICTURE_PX = 320  # of nodes that show one
 SHOWS_A_PICTURE = (
     "MirrorPPR_RetouchSampler",  # while it works
