@@ -5,7 +5,7 @@
 
 Work that takes longer than some tenths of a second calls `stop_if_asked` between its steps; what `ask` raises passes
 through. Nothing is left half done by that, because nothing here changes what it is given. The question belongs to the
-thread that asks: work beside it is not stopped. It changes no result, so it is no argument of every function between.
+thread that asks: other work of the process is not stopped, parts of the same work are (side_by_side.py). It changes no result, so it is no argument of every function between.
 """
 
 from __future__ import annotations
@@ -25,6 +25,15 @@ def stoppable(ask: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         _ask.reset(token)
+
+
+def asked_by() -> Callable[[], None]:
+    """The question of whoever started the work, for threads that do part of it."""
+    return _ask.get() or _never
+
+
+def _never() -> None:
+    """Nobody asks."""
 
 
 def stop_if_asked() -> None:

@@ -18,6 +18,7 @@ from ..motion.clean import part_affine
 from ..motion.estimate import MeasuredMotion
 from ..motion.explained import Explained, explained_motion
 from ..motion.faint import MAX_SIDE, faint_motion, is_faint, told_from_px
+from ..side_by_side import side_by_side
 from ..windows import enlarged, window_mean
 
 # Motion is measured on a crop brought near this resolution. Finer is lost on the view; on coarser crops the estimator's
@@ -130,7 +131,8 @@ def _at_own_resolution(
 
 def _parts(before: Tensor, after: Tensor, box: Box, factor: float) -> list[Tensor]:
     left, top, right, bottom = box
-    return [_at_factor(image[..., top:bottom, left:right], factor) for image in (before, after)]
+    before, after = (image[..., top:bottom, left:right] for image in (before, after))
+    return side_by_side(lambda: _at_factor(before, factor), lambda: _at_factor(after, factor))
 
 
 def _repainted(moved: Tensor, after: Tensor, view: CanonicalView, close: FaceView) -> bool:

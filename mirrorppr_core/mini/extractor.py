@@ -33,6 +33,7 @@ from ..networks.rformer import RFormer
 from ..one_thread import one_thread
 from ..operations.atoms import atoms_of
 from ..operations.bank import PhotoFace, bank_motions
+from ..side_by_side import side_by_side
 from .bank_fit import one_way_of
 from .close_up import CloseUp, close_up
 from .codec import FieldCodec, motion_scale
@@ -88,9 +89,10 @@ class OperationExtractor:
         Raises ValueError on pictures that cannot be a pair. A pair without change gives an identity operation.
         """
         before = exemplar.before
-        laid = laid_together(before, exemplar.after)
         pose = pose or PoseChoice()
-        faces = self.sight.people(before, pose)
+        laid, faces = side_by_side(
+            lambda: laid_together(before, exemplar.after), lambda: self.sight.people(before, pose)
+        )
         laid = replace(laid, notes=laid.notes + refuse_strangers(laid, [found.box for found in faces]))
         person = _person(faces, laid.overview, face)
         operation, view, beside = self._read(before, laid, person, pose)
@@ -154,16 +156,22 @@ class OperationExtractor:
         """The operation on one person, that face's view of before, and what moved beside it. Of somebody whose face
         was not found the body alone is read."""
         after, overview, canonical = laid.after, laid.overview, self.sight.view
-        overall = explained_motion(source=overview.before, target=overview.after, first=laid.motion)
+        view, photo_face = canonical.fit(person.landmarks), PhotoFace(person.mesh, (before.shape[-2], before.shape[-1]))
+        overall, atoms = side_by_side(
+            lambda: explained_motion(source=overview.before, target=overview.after, first=laid.motion),
+            lambda: bank_motions(atoms_of(self.config.dit.operations), photo_face, view, canonical),
+        )
         check_aligned(overall, laid, person.box)
-        view = canonical.fit(person.landmarks)
         slip = part_affine(overall.motion.global_affine, left=0, top=0, factor=1 / overview.factor)
-        close = None if isinstance(person, Head) else close_up(before, after, view, canonical, slip)
-        beside = self.sight.bodies.read(before, after, Copy(moved_beside(overall, laid), overview.factor), person, pose)
+        moved = Copy(moved_beside(overall, laid), overview.factor)
+        close, beside, lost = side_by_side(
+            lambda: None if isinstance(person, Head) else close_up(before, after, view, canonical, slip),
+            lambda: self.sight.bodies.read(before, after, moved, person, pose),
+            lambda: not_transferred(before, after, overview, overall, person.box),
+        )
         motion = torch.zeros_like(view.shape) if close is None else close.motion * beside.face_share
         motion = motion * (motion.norm(dim=1).amax() > _LEAST_CELLS)
         found = Found(overall=overall, close=close, beside=beside, moved=bool((motion != 0).any()))
-        photo_face = PhotoFace(person.mesh, (before.shape[-2], before.shape[-1]))
         seen, small = (
             self._straightened(before, after, view, close, size) for size in (self.config.mae.image_size, _THUMBNAIL_PX)
         )
@@ -171,11 +179,9 @@ class OperationExtractor:
             tokens=self._tokens(*seen, motion, view.shape),
             motion=motion,
             shape=view.shape,
-            atoms=bank_motions(atoms_of(self.config.dit.operations), photo_face, view, canonical),
+            atoms=atoms,
             set_id=self.set_id,
-            notes=laid.notes
-            + notes_on(found, laid, person.box)
-            + not_transferred(before, after, overview, overall, person.box),
+            notes=laid.notes + notes_on(found, laid, person.box) + lost,
             body=beside.body,
             thumbnails=_thumbnails(small),
         )

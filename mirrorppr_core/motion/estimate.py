@@ -13,6 +13,7 @@ Shapes: B batch, H and W photo, h and w the grid of the level at hand. Nothing i
 """
 
 from dataclasses import dataclass
+from functools import partial, reduce
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,7 @@ from torch import Tensor
 from ..geometry.displacement import length, pixel_grid, resize_displacement, sample
 from ..images import LUMA
 from ..one_thread import one_thread
+from ..side_by_side import side_by_side
 from ..stopping import stop_if_asked
 from ..windows import block_mean
 from .clean import affine_motion, fit_global, node_positions, remove_noise, resize_affine
@@ -31,6 +33,7 @@ MAX_MOTION = 0.25  # of the longer side
 CONTRAST_FLOOR = 0.02  # local standard deviation below which texture counts as noise
 # Evidence for a motion: misfit that it must save, per variance of the noise and per misfit that is left.
 EVIDENCE_BLURS, NOISE_GAIN, LOCAL_GAIN = 8, 0.8, 1.6
+_STRIP_PX, _LEAST_ROWS = 2**16, 8 * STRIDE  # of a level at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +171,7 @@ def _estimate_grid(
     flow = None
     for level in reversed(range(num_levels)):
         stop_if_asked()
-        source_n, target_n = _normalise(sources[level]), _normalise(targets[level])
+        source_n, target_n = side_by_side(*(partial(_normalise, pictures[level]) for pictures in (sources, targets)))
         frame = _Frame.of(target_n, (size[0] / 2**level, size[1] / 2**level))  # the rest is padding
         if flow is None:
             h, w = target_n.shape[-2] // STRIDE, target_n.shape[-1] // STRIDE
@@ -205,14 +208,16 @@ def _evidence(
         return block_mean(seen, STRIDE), residual
 
     frame = _Frame.of(pair[1], (pair[1].shape[-2], pair[1].shape[-1]))
-    moved, residual = misfit(grid)
     # Where a resaved rectangle ends, standing still is the rival as well.
-    still = torch.minimum(misfit(global_part)[0], misfit(torch.zeros_like(grid))[0])
+    flows = [grid, torch.zeros_like(grid)] + ([global_part] if global_part.any() else [])
+    (moved, residual), *rivals = side_by_side(*(partial(misfit, flow) for flow in flows))
+    still = reduce(torch.minimum, [seen for seen, _ in rivals])
     both = torch.cat([still, moved], dim=1)
     for _ in range(EVIDENCE_BLURS):
         both = blur(both)
     still, moved = both.split(1, dim=1)
-    needed = torch.maximum(min_gain + NOISE_GAIN * _variance(residual), LOCAL_GAIN * (min_gain + moved))
+    variance = _variance(residual[..., ::STRIDE, ::STRIDE])
+    needed = torch.maximum(min_gain + NOISE_GAIN * variance, LOCAL_GAIN * (min_gain + moved))
     return (still - moved) / needed
 
 
@@ -274,6 +279,11 @@ class _Frame:
         """Motion at every pixel.  (B, 2, h, w) -> (B, 2, H, W)."""
         return F.interpolate(flow, scale_factor=STRIDE, mode="bilinear", align_corners=False)
 
+    def dense_rows(self, flow: Tensor, low: int, high: int) -> Tensor:
+        """The same at some rows alone.  Returns (B, 2, high - low, W)."""
+        first, last = max(0, low // STRIDE - 1), min(flow.shape[-2], -(-high // STRIDE) + 1)
+        return self.dense(flow[..., first:last, :])[..., low - first * STRIDE : high - first * STRIDE, :]
+
 
 def _gauss_newton_step(
     source: Tensor,
@@ -290,16 +300,19 @@ def _gauss_newton_step(
     Minimises  sum w (g . (u - flow) - r)^2 + bending |Laplacian u|^2  with r = target - warped
     source and g the image gradient, both summed over grid cells.
     """
-    positions = frame.grid + frame.dense(flow)  # (B, 2, H, W)
-    warped = sample(source, positions, mode="bicubic" if fine else "bilinear")  # (B, 1, H, W)
-    residual = target - warped
-    weight = (_inside(positions, frame.valid) & frame.within) / (residual.square() + 1)
-    if trust is not None:
-        weight = weight * trust
-    tensor, pull = _normal_equations((target + warped) / 2, residual, weight)
+    height, width = target.shape[-2:]
+    rows = max(_LEAST_ROWS, _STRIP_PX // width // STRIDE * STRIDE)
+
+    def strip(top: int) -> tuple[Tensor, Tensor]:
+        return _normal_equations(source, target, flow, frame, trust, (top, min(top + rows, height)), fine=fine)
+
+    strips = side_by_side(*(partial(strip, top) for top in range(0, height, rows)))
+    pooled = blur(torch.cat([sums for sums, _ in strips], dim=2))  # (B, 5, h, w)
+    tensor, pull = pooled[:, :3], pooled[:, 3:]
     bending = torch.full((len(flow), 1, 1, 1), config.bending, device=flow.device)
     if fine:  # the noisier the pictures, the stiffer the plate
-        bending = (3 * _variance(residual)).clamp(config.bending, config.max_bending)
+        variance = _variance(torch.cat([every_fourth for _, every_fourth in strips], dim=2))
+        bending = (3 * variance).clamp(config.bending, config.max_bending)
     solution = solve(
         blocks=tensor,
         bending=bending,
@@ -311,24 +324,45 @@ def _gauss_newton_step(
     return solution, tensor
 
 
-def _normal_equations(image: Tensor, residual: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """What brightness says about the motion at each node.  All (B, 1, H, W).
+def _normal_equations(
+    source: Tensor,
+    target: Tensor,
+    flow: Tensor,
+    frame: _Frame,
+    trust: Tensor | None,
+    rows: tuple[int, int],
+    *,
+    fine: bool,
+) -> tuple[Tensor, Tensor]:
+    """What brightness says about the motion at each node of these rows of pixels, whole nodes.
 
-    Returns sum w g g^T as (B, 3, h, w), [[0, 1], [1, 2]], and sum w g r as (B, 2, h, w); g is the image's gradient.
+    Returns (B, 5, rows / 4, w), sum w g g^T as [[0, 1], [1, 2]] and sum w g r as [3, 4], with g the image's gradient,
+    and r at every fourth pixel (B, 1, rows / 4, w). A strip of rows fits the processor's cache.
     """
-    x, y = torch.gradient(image, dim=(-1, -2))
+    top, bottom = rows
+    height = target.shape[-2]
+    low, high = max(0, top - 1), min(height, bottom + 1)  # one more on each side for the gradient
+    own = slice(top - low, bottom - low)
+    positions = frame.grid[..., low:high, :] + frame.dense_rows(flow, low, high)  # (B, 2, rows + 2, W)
+    shown = target[..., low:high, :]
+    warped = sample(source, positions, mode="bicubic" if fine else "bilinear")  # (B, 1, rows + 2, W)
+    image = (shown + warped) / 2
+    residual = (shown - warped)[..., own, :]
+    weight = (_inside(positions[..., own, :], frame.valid) & frame.within[..., top:bottom, :]) / (residual.square() + 1)
+    if trust is not None:
+        weight = weight * trust[..., top:bottom, :]
+    x, y = torch.gradient(image[..., own, :], dim=-1)[0], torch.gradient(image, dim=-2)[0][..., own, :]
     weighted_x, weighted_y = weight * x, weight * y
-    products = image.new_empty(len(image), 5, *image.shape[-2:])
+    products = image.new_empty(len(image), 5, *residual.shape[-2:])
     factors = [(weighted_x, x), (weighted_x, y), (weighted_y, y), (weighted_x, residual), (weighted_y, residual)]
     for place, (a, b) in enumerate(factors):
         torch.mul(a, b, out=products[:, place : place + 1])
-    pooled = blur(block_mean(products, STRIDE))  # (B, 5, h, w)
-    return pooled[:, :3], pooled[:, 3:]
+    return block_mean(products, STRIDE), residual[..., ::STRIDE, ::STRIDE]
 
 
-def _variance(residual: Tensor) -> Tensor:
-    """Robust variance, by the median over every fourth pixel.  (B, 1, H, W) -> (B, 1, 1, 1)."""
-    deviation = 1.4826 * residual[..., ::4, ::4].abs().flatten(1).median(dim=1).values
+def _variance(every_fourth: Tensor) -> Tensor:
+    """Robust variance, by the median of what remains at every fourth pixel.  (B, 1, h, w) -> (B, 1, 1, 1)."""
+    deviation = 1.4826 * every_fourth.abs().flatten(1).median(dim=1).values
     return deviation.square().view(-1, 1, 1, 1)
 
 

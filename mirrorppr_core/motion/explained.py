@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry.displacement import invert, pixel_grid, warp
+from ..side_by_side import side_by_side
 from ..windows import block_mean, highest_around
 from .estimate import MeasuredMotion, MotionConfig, blur, estimate_motion
 from .residual import ColourMatch, beyond_reach, match_colours
@@ -97,13 +98,15 @@ class _Left:
         old, new = block_mean(source, 2), block_mean(target, 2)
         displacement = block_mean(motion.displacement, 2) / 2
         moves = bool(displacement.any())
-        moved = warp(old, displacement) if moves else old
+        moved, back = old, new
+        if moves:
+            moved, back = side_by_side(lambda: warp(old, displacement), lambda: warp(new, _inverse(displacement)))
         colours = match_colours(moved, new)
         grid = pixel_grid(*old.shape[-2:], device=old.device)
         moved = colours.apply(moved, grid)
         old = colours.apply(old, grid) if moves else moved
-        back = warp(new, _inverse(displacement)) if moves else new
-        unexplained = _notable_parts(torch.maximum(beyond_reach(new, moved), beyond_reach(old, back)))
+        added, removed = side_by_side(lambda: beyond_reach(new, moved), lambda: beyond_reach(old, back))
+        unexplained = _notable_parts(torch.maximum(added, removed))
         known = torch.zeros_like(unexplained) if known is None else known
         return cls(unexplained=unexplained & ~known, known=known, old=old, new=new, colours=colours)
 
