@@ -6,6 +6,7 @@
                      safetensors files, settings out of JSON
     stopping.py      how long work is stopped by whoever started it
     one_thread.py    work whose result shall not depend on the number of threads
+    side_by_side.py  independent pieces of work at the same time
     windows.py       means and extremes over windows of a picture
     photo_depth.py, photo_metadata.py, photo_saving.py    16 bits, what a file carries beside pixels, how it is written
     exemplar.py      the pair: one photo before and after, and whether two pictures can be that

@@ -1,8 +1,8 @@
 """`python -m mirrorppr_core`: see commands/cli.py."""
 
-import sys
+import gc
 
-from .commands.ending import ended
+from .commands.ending import ended, leave
 
 try:
     from .commands.waiting import wait_passively
@@ -13,10 +13,14 @@ else:
 
 
 def work() -> int:
-    from .commands.cli import main  # imports torch: seconds in which a stop is told like any other
-
+    gc.disable()  # what is imported stays: looking through it for garbage, again and again, costs a tenth of a second
+    try:
+        from .commands.cli import main  # imports torch: seconds in which a stop is told like any other
+    finally:
+        gc.freeze()
+        gc.enable()
     return main()
 
 
 if __name__ == "__main__":
-    sys.exit(ended(work))
+    leave(ended(work))

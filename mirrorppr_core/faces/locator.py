@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,11 +27,14 @@ from torch import Tensor, nn
 from ..geometry.crop import crop, widened
 from ..geometry.similarity import Similarity, fit_similarity
 from ..settings_file import parsed, settings_of
+from ..side_by_side import side_by_side
 from ..weights_file import filled, halved, read_network, write_tensors
 from ..windows import block_mean
 from ..wording import brief
 from .landmarks import FACE_POINTS, MIRROR_130, NUM_MESH, eye_distance
 from .networks import NUM_POINTS, Finder, LandmarkNet, finder_boxes
+
+_VIEWS_AT_ONCE = 3  # that the finder is shown: as fast as more, and others can be shown beside them
 
 
 def face_box(points: Tensor, mean_face: Tensor) -> Similarity:
@@ -194,8 +198,11 @@ class Locator(nn.Module):
 
     def seen(self, image: Tensor, views: list[Similarity]) -> list[list[Candidate]]:
         """Local maxima of the finder's score, view by view, as boxes in the image."""
-        if not views:
-            return []
+        some = [views[i : i + _VIEWS_AT_ONCE] for i in range(0, len(views), _VIEWS_AT_ONCE)]
+        return sum(side_by_side(*(partial(self._seen_at_once, image, one) for one in some)), [])
+
+    @torch.no_grad()
+    def _seen_at_once(self, image: Tensor, views: list[Similarity]) -> list[list[Candidate]]:
         size = self.config.finder_px
         score, box = finder_boxes(self.finder(torch.cat([crop(image, view, size) for view in views])))
         peak = (score == F.max_pool2d(score, 3, 1, 1)) & (score > self.config.min_score)
@@ -239,7 +246,9 @@ class Locator(nn.Module):
         larger = Similarity(frame.scale * 1.05, frame.rotation + turn, frame.translation + nudge)
         smaller = Similarity(frame.scale / 1.05, frame.rotation - turn, frame.translation - nudge)
         seen, *moved = (crop(image, view, config.crop_px) for view in (frame, larger, smaller))
-        answers = self.stage_2(torch.cat([seen, seen.flip(-1), *moved]))
+        answers = torch.cat(
+            side_by_side(lambda: self.stage_2(torch.cat([seen, seen.flip(-1)])), lambda: self.stage_2(torch.cat(moved)))
+        )
         mirrored = answers[1, list(MIRROR_130)] * answers.new_tensor([-1.0, 1.0])
         looks = [frame.apply(mirrored), larger.apply(answers[2]), smaller.apply(answers[3])]
         straight = frame.apply(answers[0])

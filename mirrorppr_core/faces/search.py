@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from ..geometry.crop import pixel_box, widened
 from ..geometry.similarity import Similarity
 from ..images import reduce
 from ..one_thread import one_thread
+from ..side_by_side import side_by_side
 from .locator import Candidate, Face, Locator, distinct_candidates, distinct_faces
 
 SMALLEST_FACE_PX = 50  # in photos up to MAX_TILES tiles, about 80 megapixels
@@ -106,10 +108,8 @@ def _in_tiles(locator: Locator, image: Tensor, known: list[Face]) -> list[Face]:
     tile, coarsest = _finest_tile(height, width), max(height, width) / 2
     seen: list[Candidate] = []
     while tile < 0.9 * coarsest:
-        for left, top in _corners(height, width, tile):
-            part, frame = _part(image, left, top, tile)
-            found = locator.seen(part.planes, [frame])[0]
-            seen += [Candidate(candidate.score, part.to_photo.after(candidate.box)) for candidate in found]
+        looks = (partial(_seen_in, locator, image, left, top, tile) for left, top in _corners(height, width, tile))
+        seen += sum(side_by_side(*looks), [])
         tile *= 2
     faces = []
     for candidate in distinct_candidates(seen):
@@ -122,6 +122,14 @@ def _in_tiles(locator: Locator, image: Tensor, known: list[Face]) -> list[Face]:
             # Tiles are many chances for a false face as well.
             faces += [_moved(face, part.to_photo)] if face is not None and face.disagreement < _STEADY else []
     return faces
+
+
+@torch.no_grad()
+def _seen_in(locator: Locator, image: Tensor, left: int, top: int, tile: float) -> list[Candidate]:
+    """What the finder sees in one tile, in the photo."""
+    part, frame = _part(image, left, top, tile)
+    found = locator.seen(part.planes, [frame])[0]
+    return [Candidate(candidate.score, part.to_photo.after(candidate.box)) for candidate in found]
 
 
 def _finest_tile(height: int, width: int) -> float:

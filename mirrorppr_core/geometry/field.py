@@ -7,21 +7,20 @@ pixels outside the edit keep their bits. Conventions as in `displacement.py`.
 """
 
 import math
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..one_thread import one_thread
+from ..side_by_side import side_by_side
 from ..stopping import stop_if_asked
 from .displacement import changed_mask, check_displacement, length, local_steps, pixel_grid, sample, sample_antialiased
 
 # Bicubic reaches 2 pixels from its position; one more for rounding.
 SAMPLER_REACH = 3
 _TRACE_PX = 1e-4
-_LARGE = 4_000_000  # pixels that move
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,12 +137,12 @@ def apply_field(image: Tensor, field: Field, *, tile: int = 1024) -> Tensor:
         raise ValueError(f"the image is {image.dtype}: pass float in [0, 1] or uint8")
     result = image.clone()
     left, top, right, bottom = field.box
-    # No pixel depends on another's thread; on a few of them more threads hardly pay.
-    with one_thread() if (right - left) * (bottom - top) < _LARGE else nullcontext():
-        for y in range(top, bottom, tile):
-            for x in range(left, right, tile):
-                stop_if_asked()
-                _apply_tile(image, result, field, x, y, min(x + tile, right), min(y + tile, bottom))
+
+    def apply(x: int, y: int) -> None:
+        stop_if_asked()
+        _apply_tile(image, result, field, x, y, min(x + tile, right), min(y + tile, bottom))
+
+    side_by_side(*(partial(apply, x, y) for y in range(top, bottom, tile) for x in range(left, right, tile)))
     return result
 
 

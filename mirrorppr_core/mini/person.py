@@ -30,6 +30,7 @@ from ..operations.atoms import Atom, atoms_of
 from ..operations.bank import PhotoFace, bank_motions
 from ..operations.on_body import as_pose, body_field
 from ..operations.sliders import Sliders
+from ..side_by_side import side_by_side
 from .arithmetic import Leaf
 from .carry import CarryNet, carried
 from .codec import FieldCodec, motion_scale
@@ -122,15 +123,18 @@ class Person:
         if self.walk.refine:
             if self.carry is not None:
                 latent = codec.encode(carried(self.carry, operation, view.shape, canonical), scale)
+            atoms, features = side_by_side(
+                lambda: self._motions(atoms_of(self.config.dit.operations), face, view), lambda: self._features
+            )
             condition = FieldCondition(
                 copied=copied,
                 query_shape=view.shape,
                 exemplar_shape=operation.shape,
                 query_points=canonical.landmarks(view.shape),
                 exemplar_points=canonical.landmarks(operation.shape),
-                query_atoms=self._motions(atoms_of(self.config.dit.operations), face, view),
+                query_atoms=atoms,
                 exemplar_atoms=operation.atoms,
-                features=self._features,
+                features=features,
             )
             tokens = self.connector(operation.tokens)
             known = self.field_dit.know(condition, tokens)

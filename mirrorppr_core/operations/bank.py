@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from ..faces.landmarks import NUM_MESH
 from ..faces.view import CanonicalView, FaceView
+from ..side_by_side import side_by_side
 from .atoms import Atom
 from .llw import llw_displacement_at
 from .llw_table import OPERATIONS as LLW
@@ -46,16 +48,24 @@ def bank_motions(atoms: tuple[Atom, ...], face: PhotoFace, seen: FaceView, view:
     n = view.config.size
     framed, points, turn = _framed(face, seen)
     moved = points.new_empty(len(atoms), n * n, 2)
-    for name in dict.fromkeys(atom.operation for atom in atoms if atom.operation in LLW):
-        places = [place for place, atom in enumerate(atoms) if atom.operation == name]
+
+    def llw(name: str, places: list[int]) -> Tensor:
         strength = points.new_tensor([atoms[place].strength for place in places])
         faces = framed.mesh.expand(len(places), -1, -1)
-        moved[places] = llw_displacement_at(
+        return llw_displacement_at(
             points.expand(len(places), -1, -1), faces, framed.size, operation=name, strength=strength
         )
+
     others = [place for place, atom in enumerate(atoms) if atom.operation not in LLW]
+    rows, calls = [], []
     if others:
-        moved[others] = professional_atoms_at(points[0], framed.mesh, tuple(atoms[place] for place in others))
+        rows.append(others)
+        calls.append(lambda: professional_atoms_at(points[0], framed.mesh, tuple(atoms[place] for place in others)))
+    for name in dict.fromkeys(atom.operation for atom in atoms if atom.operation in LLW):
+        rows.append([place for place, atom in enumerate(atoms) if atom.operation == name])
+        calls.append(partial(llw, name, rows[-1]))
+    for places, motion in zip(rows, side_by_side(*calls), strict=True):
+        moved[places] = motion
     undo = torch.linalg.inv(seen.similarity.linear())  # (1, 2, 2)
     return (moved @ turn.mT @ undo.mT).mT.unflatten(2, (n, n))[None] * view.window
 
