@@ -35,8 +35,8 @@ def one_thread() -> Iterator[None]:
 
 
 def num_threads_given() -> int:
-    """How many threads whoever called us lets torch use (OMP_NUM_THREADS, torch.set_num_threads), of the cores that this
-    process may run on."""
+    """How many threads whoever called us lets torch use (OMP_NUM_THREADS, torch.set_num_threads), and no more than the
+    cores that this process may run on."""
     given = _given.get() or torch.get_num_threads()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(given, cores))

@@ -5,7 +5,8 @@
 
 Work that takes longer than some tenths of a second calls `stop_if_asked` between its steps; what `ask` raises passes
 through. Nothing is left half done by that, because nothing here changes what it is given. The question belongs to the
-thread that asks: other work of the process is not stopped, parts of the same work are (side_by_side.py). It changes no result, so it is no argument of every function between.
+thread that asks: other work of the process is not stopped, parts of the same work are (side_by_side.py). It changes no
+result, so it is no argument of every function between.
 """
 
 from __future__ import annotations
