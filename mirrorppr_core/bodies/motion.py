@@ -183,6 +183,7 @@ def carry(
     kept = unfold(wanted, torch.zeros_like(wanted))
     stop_if_asked()
     dense = F.interpolate(kept * step, (bottom - top, right - left), mode="bicubic", align_corners=False)
+    stop_if_asked()
     field = Field(displacement=dense, left=left, top=top, height=size[0], width=size[1])
     return Carried(field, not torch.equal(kept, wanted), missed, absent, beyond)
 

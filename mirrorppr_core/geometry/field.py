@@ -57,6 +57,7 @@ class Field:
             return cls.zero(height, width)
         top, bottom = int(rows[0]), int(rows[-1]) + 1
         left, right = int(columns[0]), int(columns[-1]) + 1
+        stop_if_asked()
         box = displacement[..., top:bottom, left:right].clone()  # do not keep the dense one alive
         return cls(displacement=box, left=left, top=top, height=height, width=width)
 
@@ -135,6 +136,7 @@ def apply_field(image: Tensor, field: Field, *, tile: int = 1024) -> Tensor:
         )
     if not (image.is_floating_point() or image.dtype == torch.uint8):
         raise ValueError(f"the image is {image.dtype}: pass float in [0, 1] or uint8")
+    stop_if_asked()
     result = image.clone()
     left, top, right, bottom = field.box
 

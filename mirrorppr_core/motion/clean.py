@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry.displacement import length, pixel_grid, smoothstep
+from ..stopping import stop_if_asked
 from ..windows import highest_around
 
 MAX_SHIFT_PX = 2.0  # a global part beyond these is not a resaving artefact; leave the rest to the edit
@@ -59,6 +60,7 @@ def _near(moving: Tensor, seeds: Tensor) -> Tensor:
     reached = moving * seeds
     nearness = reached.clone()
     for _ in range(REACH - 1):
+        stop_if_asked()
         reached = highest_around(reached, 1) * moving
         nearness += reached
     return (nearness * 2 / REACH).clamp_max(1)

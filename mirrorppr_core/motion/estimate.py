@@ -148,6 +148,7 @@ def _luma(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _to_photo(grid: Tensor, small: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """Grid nodes (B, 2, h, w) -> every pixel of the photo (B, 2, H, W)."""
+    stop_if_asked()
     dense = F.interpolate(grid, scale_factor=STRIDE, mode="bilinear", align_corners=False)
     return resize_displacement(dense[..., : small[0], : small[1]].contiguous(), *size)
 
@@ -165,8 +166,7 @@ def _estimate_grid(
     """
     num_levels = len(config.iterations)
     size = source.shape[-2:]
-    sources = _pyramid(source, num_levels)
-    targets = _pyramid(target, num_levels)
+    sources, targets = side_by_side(*(partial(_pyramid, luma, num_levels) for luma in (source, target)))
     trusts = [None] * num_levels if trust is None else _pyramid(trust, num_levels)
     flow = None
     for level in reversed(range(num_levels)):
@@ -200,6 +200,7 @@ def _evidence(
     """
 
     def misfit(flow: Tensor) -> tuple[Tensor, Tensor]:
+        stop_if_asked()
         source, target = pair
         residual = target - sample(source, frame.grid + frame.dense(flow), mode="bilinear")
         seen = residual.square().log1p_()
@@ -213,6 +214,7 @@ def _evidence(
     (moved, residual), *rivals = side_by_side(*(partial(misfit, flow) for flow in flows))
     still = reduce(torch.minimum, [seen for seen, _ in rivals])
     both = torch.cat([still, moved], dim=1)
+    stop_if_asked()
     for _ in range(EVIDENCE_BLURS):
         both = blur(both)
     still, moved = both.split(1, dim=1)
@@ -339,6 +341,7 @@ def _normal_equations(
     Returns (B, 5, rows / 4, w), sum w g g^T as [[0, 1], [1, 2]] and sum w g r as [3, 4], with g the image's gradient,
     and r at every fourth pixel (B, 1, rows / 4, w). A strip of rows fits the processor's cache.
     """
+    stop_if_asked()
     top, bottom = rows
     height = target.shape[-2]
     low, high = max(0, top - 1), min(height, bottom + 1)  # one more on each side for the gradient

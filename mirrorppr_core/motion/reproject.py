@@ -82,24 +82,32 @@ def reproject(original: Tensor, edited: Tensor, config: ReprojectConfig | None =
         displacement = _edit_of(source, target, inside, config.motion)
         stop_if_asked()
         half_target, seen = _halved(target), _halved(inside.float())
+        stop_if_asked()
         warped = _halved(warp(source, displacement))
+        stop_if_asked()
         _check_same_photo(likeness(half_target, warped), displacement)
         stop_if_asked()
         colours = match_colours(half_target, warped)
         residual = unexplained(half_target, warped, colours) * seen
+        stop_if_asked()
         doubted = _enlarged(paste_mask(residual), source) * displacement.ne(0).any()
         if doubted.any():  # there the motion only imitates what is new
             displacement = bridge(displacement, doubted)
+            stop_if_asked()
             warped = _halved(warp(source, displacement))
             residual = unexplained(half_target, warped, colours) * seen
 
-        field = Field.from_dense(_without_folds(displacement)).resized(*original.shape[-2:])
+        kept = Field.from_dense(_without_folds(displacement))
+        stop_if_asked()
+        field = kept.resized(*original.shape[-2:])
     image, mask = apply_field(original, field), _moved_mask(field)
     stop_if_asked()
     notes = _notes(alignment, size, displacement, residual, config)
     if config.paste_residual and residual.any():
         pasting = _enlarged(paste_mask(residual), original)
+        stop_if_asked()
         image = _pasted(image, edited, pasting, colours, alignment, size)
+        stop_if_asked()
         mask = torch.maximum(mask, pasting)
     return Reprojected(image=image, field=field, mask=mask, residual=_enlarged(residual, original), notes=notes)
 
@@ -149,6 +157,7 @@ def _edit_of(source: Tensor, target: Tensor, inside: Tensor, config: MotionConfi
     """The edit as a smooth displacement, exactly zero where nothing moved.  (1, 2, h, w)."""
     displacement = estimate_motion(source=source, target=target, config=config).displacement * inside
     for _ in range(_BLURS):
+        stop_if_asked()
         displacement = blur(displacement)
     return displacement * (length(displacement) > _STILL_PX)
 
@@ -193,7 +202,9 @@ def _pasted(
     grid = pixel_grid(bottom - top, right - left, device=image.device)
     positions = _rescaled(grid + grid.new_tensor([left, top]).view(2, 1, 1), (height, width), size)
     shown_at = positions if alignment is None else edited_positions(alignment, positions)
+    stop_if_asked()
     pixels = sample(edited, _rescaled(shown_at, size, tuple(edited.shape[-2:])))
+    stop_if_asked()
     pixels = colours.apply(pixels, (positions - 0.5) / 2).clamp(0, 1)  # known at half the measuring size
 
     result = image.clone()

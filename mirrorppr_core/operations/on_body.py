@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..geometry.displacement import resize_displacement
 from ..geometry.field import Field
+from ..stopping import stop_if_asked
 from .professional import NUM_POSE, professional_displacement
 from .sliders import Amount
 
@@ -42,10 +43,13 @@ def body_field(
     seen[:, :2] = (seen[:, :2] + 0.5) * scale - 0.5
     total = pose.new_zeros(1, 2, *small)
     for one in amounts:
+        stop_if_asked()
         total += professional_displacement(
             None, seen, small, operation=one.operation, strength=one.percent, side=one.side
         )
-    return Field.from_dense(resize_displacement(total * strength, *size))
+    dense = resize_displacement(total * strength, *size)
+    stop_if_asked()
+    return Field.from_dense(dense)
 
 
 def as_pose(points: Tensor, told: Tensor, places: Sequence[int]) -> Tensor:
