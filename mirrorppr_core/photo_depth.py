@@ -18,6 +18,10 @@ from .picture_guard import PictureError
 
 INSTALL = "pip install tifffile imagecodecs pillow-heif"  # the extra `photos` of pyproject.toml
 _TAG_BITS, _TAG_PHOTOMETRIC, _TAG_CHANNELS, _TAG_KIND = 258, 262, 277, 339
+_TAG_SUBFILE, _TAG_DNG, _RAW_SENSOR = 254, 50706, 32803
+_RAW = (  # as cameras name them; all of these are TIFFs inside
+    ".dng", ".nef", ".nrw", ".arw", ".sr2", ".srf", ".pef", ".srw", ".3fr", ".fff", ".iiq", ".erf", ".mef", ".mos",
+)  # fmt: skip
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
 _PHOTOMETRICS = {3: "palette", 4: "mask", 5: "CMYK", 6: "YCbCr", 8: "Lab", 9: "Lab", 10: "Lab", 32803: "raw sensor"}
 
@@ -35,7 +39,8 @@ class Depth:
 
 
 def check_tiff(path: Path, name: str) -> None:
-    """Raise PictureError where the file is a TIFF whose depth cannot be kept: Pillow takes many of them for damaged."""
+    """Raise PictureError where the file is a camera's raw file, which Pillow would open at its thumbnail, or a TIFF
+    whose depth cannot be kept: Pillow takes many of them for damaged."""
     try:
         with open(path, "rb") as stream:
             head = stream.read(8)
@@ -47,6 +52,13 @@ def check_tiff(path: Path, name: str) -> None:
             depth, channels = _depth_of_tags(directory), directory.get(_TAG_CHANNELS, 1)
     except Exception:  # damaged in earnest: whoever opens it says how
         return
+    raw = _TAG_DNG in directory or directory.get(_TAG_PHOTOMETRIC) == _RAW_SENSOR
+    if raw or path.suffix.lower() in _RAW:
+        raise PictureError(
+            f"{name} is a camera's raw file, which is not read here: develop it, and save it as a 16-bit TIFF", "kind"
+        )
+    if directory.get(_TAG_SUBFILE, 0) & 1:
+        raise PictureError(f"{name} begins with a smaller copy of its picture: save it as one flat picture")
     if depth.bits == 16 and not depth.kind and channels == 2:
         raise PictureError(f"{name} is a 16-bit grey TIFF with alpha, which cannot be kept: save it as PNG or RGB")
     check_depth(depth, name)

@@ -36,7 +36,7 @@ _KINDS = (
     (0, b"\xff\x0a", "JPEG XL"), (0, b"\x00\x00\x00\x0cJXL", "JPEG XL"),
     (4, b"ftypheic", "HEIC"), (4, b"ftypheix", "HEIC"), (4, b"ftypmif1", "HEIC"), (4, b"ftypavif", "AVIF"),
     (4, b"ftypcrx", "Canon raw"), (4, b"ftyp", "video"), (0, b"FUJIFILM", "Fujifilm raw"), (8, b"CR", "Canon raw"),
-    (0, b"P5", "PGM"), (0, b"P6", "PPM"), (0, b"IIRO", "Olympus raw"),
+    (0, b"P5", "PGM"), (0, b"P6", "PPM"), (0, b"IIRO", "Olympus raw"), (0, b"FOVb", "Sigma raw"),
     (0, b"IIU\x00", "Panasonic raw"), (0, b"PK\x03\x04", "ZIP"),
     (0, b"<!DOC", "HTML"), (0, b"<html", "HTML"),
 )  # fmt: skip

@@ -9,7 +9,12 @@ Shapes: P points, V corners of the outline in order.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from ..geometry.displacement import pixel_grid
+
+_STEP = 4  # pixels from one that is asked about to the next
 
 
 def onto(points: Tensor, outline: Tensor) -> tuple[Tensor, Tensor]:
@@ -28,3 +33,36 @@ def onto(points: Tensor, outline: Tensor) -> tuple[Tensor, Tensor]:
     inside = (turn >= 0).all(1) | (turn <= 0).all(1)
     place = torch.where(inside[:, None], points, candidates[rows, nearest])
     return place, torch.where(inside, torch.zeros_like(share[:, 0]), distance[rows, nearest])
+
+
+def on_face(outline: Tensor, height: int, width: int, *, margin: float) -> Tensor:
+    """Where a picture shows the face: (1, 1, height, width) bool, to a few pixels.
+
+    outline: (V, 2) in its pixels.  margin: share of the face's longer side by which it is widened.
+    """
+    rows, columns = -(-height // _STEP), -(-width // _STEP)
+    points = (pixel_grid(rows, columns, device=outline.device) * _STEP + (_STEP - 1) / 2).flatten(2)[0].T
+    rim = margin * float((outline.amax(0) - outline.amin(0)).amax())
+    near = ((points > outline.amin(0) - rim) & (points < outline.amax(0) + rim)).all(1)
+    found = torch.zeros(len(points), device=outline.device)
+    found[near] = (onto(points[near], convex_hull(outline))[1] <= rim).float()
+    return F.interpolate(found.view(1, 1, rows, columns), scale_factor=_STEP)[..., :height, :width] > 0
+
+
+def convex_hull(points: Tensor) -> Tensor:
+    """Corners of the convex hull in order (monotone chain, Andrew 1979), the inside to the right on screen."""
+    ordered = sorted(map(tuple, points.tolist()))
+
+    def half(row: list[tuple[float, float]]) -> list[tuple[float, float]]:
+        kept: list[tuple[float, float]] = []
+        for x, y in row:
+            while len(kept) > 1 and _turn(kept[-2], kept[-1], (x, y)) <= 0:
+                kept.pop()
+            kept.append((x, y))
+        return kept[:-1]
+
+    return points.new_tensor(half(ordered) + half(ordered[::-1]))
+
+
+def _turn(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> float:
+    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])

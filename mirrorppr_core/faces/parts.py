@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..geometry.displacement import smoothstep
 from .landmarks import BROW_L, BROW_R, EYE_L, EYE_R, FACE_POINTS, LIPS_OUTER, NOSE, OVAL, eye_centres
+from .outline import convex_hull
 
 PARTS = ("eyes", "brows", "nose", "mouth", "contour", "hair", "body")
 SIDES = ("both", "left", "right")
@@ -104,7 +105,7 @@ def _distance(points: Tensor, outline: Tensor) -> Tensor:
 
 def _outline_distance(points: Tensor, outline: Tensor) -> tuple[Tensor, Tensor]:
     """The distance from the hull's line, and the same with 0 inside the hull. (N,) each."""
-    hull = _hull(outline)
+    hull = convex_hull(outline)
     start, end = hull, hull.roll(-1, 0)
     edge = end - start  # (E, 2)
     away = points[:, None] - start  # (N, E, 2)
@@ -113,22 +114,3 @@ def _outline_distance(points: Tensor, outline: Tensor) -> tuple[Tensor, Tensor]:
     inside = (edge[:, 0] * away[..., 1] - edge[:, 1] * away[..., 0] >= 0).all(1)
     distance = squared.sqrt()
     return distance, torch.where(inside, 0.0, distance)
-
-
-def _hull(points: Tensor) -> Tensor:
-    """Corners of the convex hull in order (monotone chain, Andrew 1979), the inside to the right on screen."""
-    ordered = sorted(map(tuple, points.tolist()))
-
-    def half(row: list[tuple[float, float]]) -> list[tuple[float, float]]:
-        kept: list[tuple[float, float]] = []
-        for x, y in row:
-            while len(kept) > 1 and _turn(kept[-2], kept[-1], (x, y)) <= 0:
-                kept.pop()
-            kept.append((x, y))
-        return kept[:-1]
-
-    return points.new_tensor(half(ordered) + half(ordered[::-1]))
-
-
-def _turn(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> float:
-    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..faces.landmarks import OVAL
+from ..faces.outline import on_face
 from ..faces.view import CanonicalView, FaceView
 from ..geometry.crop import Box, pixel_box
 from ..geometry.displacement import resize_displacement, warp
@@ -33,7 +35,8 @@ class CloseUp:
 
     explained: what moved and what was painted, in pixels of source.  repainted: whether part of the face differs much
     after the motion.  told_from_px: shorter motion could not be told from noise.  softer_px: how much softer target is.
-    Both in pixels of the photo.  hidden: share of the face that was painted, or that no motion explains.
+    Both in pixels of the photo.  hidden: share of the face that was painted, or that no motion explains.  untold:
+    whether there is any of the latter on the face.
     """
 
     source: Tensor
@@ -44,6 +47,7 @@ class CloseUp:
     repainted: bool
     told_from_px: float
     hidden: float
+    untold: bool
     softer_px: float
 
 
@@ -77,6 +81,7 @@ def close_up(before: Tensor, after: Tensor, view: FaceView, canonical: Canonical
         repainted=not explained.clipped and _repainted(warp(source, displacement), target, canonical, close),
         told_from_px=told,
         hidden=_share_of_face(explained.painted | explained.unsure, canonical, close),
+        untold=_share_of_face(explained.unsure, canonical, close) > 0,
         softer_px=explained.softer_px * factor,
     )
 
@@ -138,18 +143,21 @@ def _parts(before: Tensor, after: Tensor, box: Box, factor: float) -> list[Tenso
 def _repainted(moved: Tensor, after: Tensor, view: CanonicalView, close: FaceView) -> bool:
     """Whether part of the face changed in a way that no motion explains. moved, after: (1, 3, h, w)."""
     left_over = window_mean(F.pad((moved - after).abs().mean(dim=1, keepdim=True), (4, 4, 4, 4)), 9)
-    seen = view.see(left_over, close, size=view.config.size)[0, 0]
-    (x0, y0), (x1, y1) = view.template.amin(0).int().tolist(), view.template.amax(0).int().tolist()
-    return bool(seen[y0 : y1 + 1, x0 : x1 + 1].max() > _REPAINTED)
+    seen = view.see(left_over, close, size=view.config.size)
+    return bool(seen[_face_cells(view)].max() > _REPAINTED)
 
 
 def _share_of_face(mask: Tensor, view: CanonicalView, close: FaceView) -> float:
     """mask: (1, 1, h, w) bool."""
     if not mask.any():
         return 0.0
-    seen = view.see(mask.float(), close, size=view.config.size)[0, 0]
-    (x0, y0), (x1, y1) = view.template.amin(0).int().tolist(), view.template.amax(0).int().tolist()
-    return float(seen[y0 : y1 + 1, x0 : x1 + 1].mean())
+    seen = view.see(mask.float(), close, size=view.config.size)
+    return float(seen[_face_cells(view)].mean())
+
+
+def _face_cells(view: CanonicalView) -> Tensor:
+    """Which cells of the view show the face, (1, 1, N, N) bool: what lies beside a jaw is in its box, not on it."""
+    return on_face(view.template[list(OVAL)], view.config.size, view.config.size, margin=0.0)
 
 
 def _view_box(view: FaceView, image: Tensor) -> Box:

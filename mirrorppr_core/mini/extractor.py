@@ -181,7 +181,7 @@ class OperationExtractor:
             shape=view.shape,
             atoms=atoms,
             set_id=self.set_id,
-            notes=laid.notes + notes_on(found, laid, person.box) + lost,
+            notes=laid.notes + notes_on(found, laid, person.mesh) + lost,
             body=beside.body,
             thumbnails=_thumbnails(small),
         )

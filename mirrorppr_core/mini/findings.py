@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ..bodies.transfer import BodyReading
 from ..exemplar import Overview
+from ..faces.landmarks import OVAL
+from ..faces.outline import on_face as face_mask
 from ..geometry.displacement import length
 from ..motion.explained import Explained
 from ..motion.pairing import Laid, mostly_moved
@@ -25,7 +27,8 @@ _PAINTED_BESIDE = (
     "left out"
 )
 FACELESS = "no face was found in {photo}: only what was done to the body {part}"
-_FACE_MARGIN = 0.05  # of the face's box: paint so near is on the face
+_UNTOLD_BESIDE = "part of the change beside the face is not explained by moving pixels: it is left out"
+_FACE_MARGIN = 0.03  # of the face's longer side: paint so near to its outline is on the face
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +73,8 @@ def _much_is_new(overall: Explained, laid: Laid) -> bool:
     return share > _MUCH or not laid.one_photo
 
 
-def notes_on(found: Found, laid: Laid, box: tuple[float, ...]) -> tuple[str, ...]:
-    """box: the face's, in photo pixels."""
+def notes_on(found: Found, laid: Laid, mesh: Tensor) -> tuple[str, ...]:
+    """mesh: (478, 2) of the face, in photo pixels."""
     notes, beside, overview = [], found.beside, laid.overview
     # Averaged over 5 pixels, so that the noise of a JPEG does not count as a change.
     change = window_mean(F.pad(overview.after - overview.before, (2, 2, 2, 2)), 5).abs().amax() > _VISIBLE
@@ -86,16 +89,22 @@ def notes_on(found: Found, laid: Laid, box: tuple[float, ...]) -> tuple[str, ...
     if found.close is None:
         return (FACELESS.format(photo="the exemplar", part="is read"), *notes, *_paint_notes(found))
     painted, unsure = found.overall.painted, found.overall.unsure
-    on_face = _inside(painted, box, overview.factor, margin=_FACE_MARGIN)
+    on_face = torch.zeros_like(painted)
+    if painted.any() or unsure.any():
+        outline = (mesh[list(OVAL)] + 0.5) / overview.factor - 0.5
+        on_face = face_mask(outline, *painted.shape[-2:], margin=_FACE_MARGIN)
     if found.close.repainted or (painted & on_face).any():
         notes.append(
             "part of the face was repainted (glasses, teeth, closed eyes, text?), which no motion explains: what "
             "happened there is not read. Look at the picture of what was found before you use this operation"
         )
-    notes += _paint_notes(found, on_face)
+    beside_it = _paint_notes(found, on_face)
+    notes += beside_it
+    if not beside_it and (unsure & ~on_face).any():
+        notes.append(_UNTOLD_BESIDE)
     if _much_is_new(found.overall, laid):
         notes.append("so much of the picture is new that motion is read on the face alone, not on the body")
-    if (unsure & on_face).any() or found.close.explained.unsure.any():
+    if (unsure & on_face).any() or found.close.untold:
         notes.append("part of the change on the face is not explained by moving pixels: it is read only around that")
     softer = found.close.softer_px
     if softer:

@@ -9,8 +9,9 @@ both directions whether it explains what is seen:
 
 Where neither side's colours are found nearby in the other, it is paint. There nothing is believed: the source's own
 pixels are put in its place, the solver gets no evidence, and the motion around goes on smoothly. A place whose colours
-are nearby but which no motion explains yet may be a strong edit that a stiff plate could not follow: it is measured
-again with a soft one, and led across if that does not explain it either. Clean pairs are measured once.
+are nearby but which no motion explains yet may be a strong edit that a stiff plate could not follow: it is followed
+further (followed.py), measured again with a soft one, and led across if that does not explain it either. Clean pairs of
+mild edits are measured once.
 
 Pictures are (1, 3, H, W) in [0, 1]; questions are asked at half that size, (1, 1, h, w).
 """
@@ -27,12 +28,11 @@ from ..geometry.displacement import invert, pixel_grid, warp
 from ..side_by_side import side_by_side
 from ..windows import block_mean, highest_around
 from .estimate import MeasuredMotion, MotionConfig, blur, estimate_motion
+from .followed import SOFT, followed
 from .residual import ColourMatch, beyond_reach, match_colours
 from .sharpness import matched_sharpness
-from .tone import toned_alike
+from .tone import still_seen, toned_alike
 
-# Strong local edits need a plate that bends, and more steps to get there; it costs twice as much.
-_SOFT = MotionConfig(iterations=(8, 8, 8, 8, 6, 4), bending=0.003)
 _NEARBY_SHARE = 0.03  # of the longer side: colours found so near may have moved here
 _FROM = 0.03  # difference of colour that counts, after smoothing, in [0, 1]
 _SPECK_PX, _MARGIN_PX = 1, 4  # half widths, of the halved picture: what is dropped, and added around the rest
@@ -66,19 +66,26 @@ def explained_motion(
     tones, if it is known.  global_affine: see estimate_motion."""
     source, clipped = toned_alike(source, target)
     source, target, softer_px = matched_sharpness(source, target)
-    motion = first if softer_px == 0 else None
-    motion = motion or estimate_motion(source=source, target=target, config=config, global_affine=global_affine)
+    seen = still_seen(target) if clipped else None
+    motion = first if softer_px == 0 and not clipped else None
+    motion = motion or estimate_motion(
+        source=source, target=target, config=config, global_affine=global_affine, trust=seen
+    )
     left = _Left.by(motion, source, target)
     painted = unsure = torch.zeros_like(left.unexplained)
+    strong = followed(motion, source, target, trust=seen, global_affine=global_affine)
+    if strong is not motion:  # what looked like paint may have been a strong edit; what still does is measured anew
+        after = _Left.by(strong, source, target)
+        motion, left = (strong, after) if not after.notable else (motion, left)
     if left.notable:
         painted = left.painted()
-        motion = _measured_without(painted, source, target, left.colours, global_affine)
+        motion = _measured_without(painted, source, target, left.colours, global_affine, seen)
         # Paint that lies within the reach of its surroundings shows only now, when nothing imitates it any longer; and
         # what even a soft plate cannot explain is not to be believed.
         left = _Left.by(motion, source, target, known=painted)
         if left.notable:
             painted, unsure = painted | left.painted(), _grown(left.unexplained, _MARGIN_PX)
-            motion = _measured_without(painted | unsure, source, target, left.colours, global_affine)
+            motion = _measured_without(painted | unsure, source, target, left.colours, global_affine, seen)
     masks = [_at_full_size(mask, source) for mask in (painted, unsure)]
     return Explained(motion=motion, painted=masks[0], unsure=masks[1], softer_px=softer_px, clipped=clipped)
 
@@ -124,15 +131,20 @@ class _Left:
 
 
 def _measured_without(
-    painted: Tensor, source: Tensor, target: Tensor, colours: ColourMatch, global_affine: Tensor | None
+    painted: Tensor,
+    source: Tensor,
+    target: Tensor,
+    colours: ColourMatch,
+    global_affine: Tensor | None,
+    seen: Tensor | None,
 ) -> MeasuredMotion:
-    """The motion where nothing was painted; there, what is around it goes on."""
+    """The motion where nothing was painted; there, what is around it goes on.  seen: see tone.py, None: everywhere."""
     new = _at_full_size(painted, source)
     # The source's pixels in the target's colours: so the paint does not shine through the local contrast either.
     grid = pixel_grid(*source.shape[-2:], device=source.device)
     filled = torch.where(new, colours.apply(source, (grid - 0.5) / 2).clamp(0, 1), target)
-    trust = 1 - new.float()
-    return estimate_motion(source=source, target=filled, config=_SOFT, trust=trust, global_affine=global_affine)
+    trust = 1 - new.float() if seen is None else seen * ~new
+    return estimate_motion(source=source, target=filled, config=SOFT, trust=trust, global_affine=global_affine)
 
 
 def _inverse(displacement: Tensor) -> Tensor:

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from ..exemplar import SAME_PHOTO, Overview, overview_of, same_photo
 from ..geometry.displacement import length, pixel_grid, sample
-from ..images import as_float, check_not_plain, check_photo
+from ..images import as_float, check_not_plain, check_photo, reduce
 from ..stopping import stop_if_asked
 from .alignment import edited_positions, find_alignment
 from .clean import affine_motion, resize_affine
 from .estimate import MeasuredMotion, estimate_motion
 from .likeness import ONE_PHOTO, explained_share
+from .panels import holds_two
 from .tone import toned_alike
 
 _SAME_ASPECT = 0.01
@@ -32,6 +33,11 @@ _STILL_PX, _MUCH_STILL = 0.3, 0.12  # in the overview; where so much of a pictur
 _ROUNDS = 3  # of finding what is left and laying back from the first picture again
 _MIRRORED = 0.6  # likeness to the mirrored picture
 _STRIP_ROWS = 512
+_PANEL_SIDE = 512  # pixels in which a screenshot of both is looked for
+_TWO_PICTURES = (
+    "exemplar {name} shows two pictures side by side, it seems before and after: cut them apart and use one as before "
+    "and the other as after"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +65,8 @@ def laid_together(before: Tensor, after: Tensor) -> Laid:
     _check_contents(before, after)
     placed, notes = _brought_to_size(before, after)
     overview = overview_of(before, placed)
+    if holds_two(overview.before) and holds_two(overview.after):
+        raise ValueError(_TWO_PICTURES.format(name="before"))
     motion = _motion_of(overview)
     if not _out_of_place(motion.raw):
         return Laid(after=placed, overview=overview, motion=motion, notes=notes)
@@ -111,30 +119,16 @@ def _check_contents(before: Tensor, after: Tensor) -> None:
     aspect = own_width * height / (own_height * width)
     if aspect == 1:
         return
-    for name, photo, other in (("after", after, before), ("before", before, after)):
-        if _holds_two(photo, other):
-            raise ValueError(
-                f"exemplar {name} shows two pictures side by side, it seems before and after: cut them apart and use "
-                "one as before and the other as after"
-            )
+    small = [reduce(photo, -(-max(photo.shape[-2:]) // _PANEL_SIDE)) for photo in (before, after)]
+    for name, photo, other in (("after", small[1], small[0]), ("before", small[0], small[1])):
+        if holds_two(photo, other):
+            raise ValueError(_TWO_PICTURES.format(name=name))
     if not 1 / _MAX_ASPECT < aspect < _MAX_ASPECT:
         raise ValueError(
             f"exemplar before is {width}x{height} but after is {own_width}x{own_height}, of another shape: both must "
             "be the same photo; crops of a few per cent and other sizes are taken out. Export the retouched photo "
             "whole."
         )
-
-
-def _holds_two(photo: Tensor, other: Tensor) -> bool:
-    """Whether a half of the photo, left or upper, looks like the other picture."""
-    height, width = photo.shape[-2:]
-    half = photo[..., : width // 2] if width > height else photo[..., : height // 2, :]
-    (h, w), (oh, ow) = half.shape[-2:], other.shape[-2:]
-    if not 0.8 < w * oh / (h * ow) < 1.25 or min(h, w) < 64:
-        return False
-    size = (256, max(64, round(256 * ow / oh)))
-    small = [F.interpolate(as_float(p[:, :3]), size, mode="bilinear", antialias=True) for p in (half, other)]
-    return same_photo(*small) > SAME_PHOTO
 
 
 def _brought_to_size(before: Tensor, after: Tensor) -> tuple[Tensor, tuple[str, ...]]:

@@ -3,7 +3,8 @@
 Slow changes of brightness and contrast cancel in the estimator. Clipping does not: where the target is white, edges and
 shadings vanish, and those that remain bend; it looks like motion. Then the target's tone is read off as a curve of the
 source's, channel by channel, and the source goes through it too: both clip alike, and in what is white there is nothing
-to see. Pairs that do not clip are left as they are.
+to see. Pairs that do not clip are left as they are. A place whose every channel is clipped says nothing about motion
+(`still_seen`): what the curve and rounding leave there is no evidence.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..windows import highest_around
+
 _CLIPPED = 0.99  # of the range, and as far from black
 _MIN_CLIPPED_SHARE = 0.01  # of the picture, in any channel, more than in the source
 _ALIKE, _MIN_GAIN = 0.03, 0.2  # of the range; share of the picture that the curve must bring so near
 _BINS = 32
+_RIM_PX = 3  # around what is clipped, an edge of the clipping is none of the picture
 _CELL = 4  # the curve is read off averages over so many pixels: small motion does not matter
 
 
@@ -28,6 +32,12 @@ def toned_alike(source: Tensor, target: Tensor) -> tuple[Tensor, bool]:
     if _agreeing(toned, target) < _agreeing(source, target) + _MIN_GAIN:  # something white was painted, no grade
         return source, False
     return toned, True
+
+
+def still_seen(target: Tensor) -> Tensor:
+    """(1, 3, H, W) -> (1, 1, H, W): 0 where all of it clipped to white or black, else 1."""
+    white, black = target.amin(1, keepdim=True) > _CLIPPED, target.amax(1, keepdim=True) < 1 - _CLIPPED
+    return 1 - highest_around((white | black).float(), _RIM_PX)
 
 
 def _clips(source: Tensor, target: Tensor) -> bool:

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageCms, PngImagePlugin
+from PIL import Image, ImageCms, PngImagePlugin, TiffImagePlugin
 
 from mirrorppr_core.photo_files import Photo, check_saving, read_photo, write_photo
 from mirrorppr_core.photo_saving import Saving
@@ -194,6 +194,22 @@ def test_animations_and_several_pages_are_refused_and_never_cut_to_one(tmp_path,
     first, *others = (Image.new(mode, (40, 30), (shade, shade, 0)) for shade in (10, 90, 200))
     first.save(tmp_path / name, save_all=True, append_images=others)
     with pytest.raises(ValueError, match=f"{name} .*{words}.*single pictures"):
+        read_photo(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "name, tag, words",
+    [
+        ("DSC_0042.NEF", (254, 0), "camera's raw file"),
+        ("renamed.tif", (50706, b"\1\4\0\0"), "camera's raw file"),
+        ("preview.tif", (254, 1), "smaller copy of its picture"),
+    ],
+)
+def test_a_raw_file_is_refused_and_not_read_at_its_thumbnail(tmp_path, name, tag, words):
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[tag[0]] = tag[1]
+    Image.new("RGB", (160, 120), "grey").save(tmp_path / name, format="TIFF", tiffinfo=tags)
+    with pytest.raises(ValueError, match=f"{name} .*{words}"):
         read_photo(tmp_path / name)
 
 

@@ -73,6 +73,7 @@ def test_an_eps_named_jpg_is_refused_by_name_and_starts_no_program(tmp_path, mon
         (b"\xd7\xcd\xc6\x9a" + bytes(40), "WMF"),
         (b"\x00\x00\x00\x18ftypavif" + bytes(40), "AVIF"),
         (b"FUJIFILMCCD-RAW", "Fujifilm raw"),
+        (b"FOVb" + bytes(40), "Sigma raw"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'>", "SVG"),
     ],
 )

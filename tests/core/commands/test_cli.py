@@ -170,6 +170,52 @@ def refused(capsys, out: Path, *words: str) -> str:
     return report["error"]
 
 
+def bad_inputs(files: Path) -> dict[str, tuple[str, str]]:
+    """Name of a file -> the words that say what it is, as a query and as after; both written into the folder."""
+    photo = picture(astronaut())
+    photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(files / "mirrored.png")
+    both = Image.new("RGB", (2 * photo.width + 30, photo.height + 20), "black")
+    both.paste(photo, (10, 10))
+    both.paste(photo, (photo.width + 20, 10))
+    both.save(files / "screenshot.png")
+    picture(hopper()).resize(photo.size).save(files / "third.png")
+    Image.new("RGB", (512, 600)).save(files / "black.png")
+    Image.new("RGB", (1, 700), "red").save(files / "line.png")
+    for kind in ("png", "jpg", "tif", "webp"):
+        photo.save(files / f"whole.{kind}")
+        (files / f"cut.{kind}").write_bytes((files / f"whole.{kind}").read_bytes()[:5000])
+    (files / "shot.cr2").write_bytes(b"II*\0\x10\0\0\0CR\2\0" + bytes(2000))
+    (files / "shot.raf").write_bytes(b"FUJIFILMCCD-RAW 0201" + bytes(2000))
+    (files / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(2000))
+    cuts = {f"cut.{kind}": ("", "damaged") for kind in ("png", "jpg", "tif", "webp")}
+    return cuts | {
+        "mirrored.png": ("after", "is mirrored"),
+        "screenshot.png": ("after", "two pictures side by side"),
+        "third.png": ("after", "do not look like the same photo"),
+        "black.png": ("", "one plain colour"),
+        "line.png": ("", "is 1x700 pixels"),
+        "shot.cr2": ("", "Canon raw file"),
+        "shot.raf": ("", "Fujifilm raw file"),
+        "photo.heic": ("", "HEIC"),
+    }
+
+
+def test_bad_input_is_refused_by_what_it_is_and_nothing_is_written(files, tmp_path, capsys):
+    for name, (role, words) in bad_inputs(files).items():
+        sides = ("after",) if role else ("after", "query")
+        for side in sides:
+            query, pair = (name, {}) if side == "query" else ("hopper.png", {"after": files / name})
+            status, report, errors = run(capsys, *arguments(files, tmp_path / "out", query, **pair))
+            said = report.get("error") or report["queries"][0]["error"]
+            assert status == 2 and words in said and said in errors, (name, side, said)
+            assert not list(tmp_path.rglob("*")), (name, side)
+
+
+def test_a_third_photo_in_the_place_of_before_is_refused(files, capsys):
+    swapped = arguments(files, files / "never", "hopper.png", before=files / "third.png", after=files / "before.png")
+    assert "do not look like the same photo" in refused(capsys, files / "never", *swapped)
+
+
 def test_missing_photos_are_all_named_and_nothing_is_written(files, tmp_path, capsys):
     out = tmp_path / "out"
     message = refused(capsys, out, *arguments(files, out, "hopper.png", "gone.png", "lost.png"))

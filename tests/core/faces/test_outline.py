@@ -5,7 +5,7 @@ from torch.testing import assert_close
 from toys import drawn_face
 
 from mirrorppr_core.faces.landmarks import OVAL
-from mirrorppr_core.faces.outline import onto
+from mirrorppr_core.faces.outline import on_face, onto
 from mirrorppr_core.faces.view import CanonicalView, ViewConfig
 
 SQUARE = torch.tensor([[0.0, 0.0], [2.0, 0.0], [2.0, 2.0], [0.0, 2.0]])
@@ -56,3 +56,11 @@ def test_shape_maps_still_tell_the_landmarks():
     shape, similarity = view.shapes(moved[None])
     again = view.shapes(similarity.apply(view.landmarks(shape)))[0]
     assert_close(again, shape, atol=0.05, rtol=0)
+
+
+def test_the_corner_of_a_face_s_box_beside_the_jaw_is_not_on_the_face():
+    outline = torch.tensor([[20.0, 10.0], [60.0, 10.0], [60.0, 50.0], [40.0, 90.0], [20.0, 50.0]])
+    shown = on_face(outline, 100, 80, margin=0.0)[0, 0]
+    assert shown.shape == (100, 80) and shown[50, 40] and shown[84, 40]
+    assert not shown[86, 56] and not shown[86, 24] and not shown[4, 40]
+    assert on_face(outline, 100, 80, margin=0.1)[0, 0, 4, 40]

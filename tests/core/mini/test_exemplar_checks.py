@@ -12,6 +12,7 @@ from toys import SEEING, astronaut, push, retouched_mouth, save_set
 from mirrorppr_core.exemplar import SAME_PHOTO, Exemplar, same_photo
 from mirrorppr_core.geometry.displacement import length, pixel_grid, sample, warp
 from mirrorppr_core.mini.pipeline import MirrorPPR
+from mirrorppr_core.motion.panels import holds_two
 
 pytest.importorskip("skimage")
 
@@ -65,10 +66,11 @@ def test_an_after_brightened_until_it_clips_moves_nothing_and_is_named(model):
 def test_a_strap_taken_off_the_clothes_is_no_motion_and_leaves_the_face_alone(model):
     clean = model.extract(Exemplar(astronaut(), retouched_mouth(astronaut())))
     strap = Image.fromarray(astronaut()[0].permute(1, 2, 0).numpy())
-    ImageDraw.Draw(strap).line((330, 300, 420, 511), fill=(40, 30, 30), width=9)
+    ImageDraw.Draw(strap).line((272, 190, 420, 511), fill=(40, 30, 30), width=7)  # from beside the jaw on
     before = torch.from_numpy(np.array(strap)).permute(2, 0, 1)[None]
     operation = model.extract(Exemplar(before, retouched_mouth(astronaut())))
     assert operation.body is None and any("painted or removed" in note for note in operation.notes)
+    assert not any("of the face" in note or "on the face" in note for note in operation.notes)
     assert length(operation.motion - clean.motion).mean() < 0.1 * length(clean.motion).mean()
 
 
@@ -96,6 +98,19 @@ def test_what_cannot_be_a_pair_is_refused_for_what_it_is(model):
     ):
         with pytest.raises(ValueError, match=why):
             model.extract(Exemplar(photo, after))
+
+
+@pytest.mark.parametrize("frame", [0, 24])
+@pytest.mark.parametrize("way", ["beside", "below"])
+def test_a_screenshot_of_the_pair_is_told_as_that_however_it_is_framed(model, frame, way):
+    photo, after = floats(astronaut()), floats(retouched_mouth(astronaut()))
+    gap = torch.full((1, 3, 512, frame), 0.12)
+    parts = [photo, gap, after] if way == "beside" else [photo, gap.mT, after]
+    both = F.pad(torch.cat(parts, dim=-1 if way == "beside" else -2) - 0.12, (frame,) * 4) + 0.12
+    for one, other in ((photo, both), (both, after), (both, both)):
+        with pytest.raises(ValueError, match="two pictures side by side"):
+            model.extract(Exemplar(one, other))
+    assert not holds_two(photo) and not holds_two(photo, after)
 
 
 def widely_moved(photo, *, shift, reach):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from synthetic import bump
 from torch.testing import assert_close
 
@@ -9,7 +10,7 @@ from mirrorppr_core.geometry.displacement import length, pixel_grid, warp
 from mirrorppr_core.motion.estimate import estimate_motion
 from mirrorppr_core.motion.explained import explained_motion
 from mirrorppr_core.motion.sharpness import gauss, matched_sharpness
-from mirrorppr_core.motion.tone import toned_alike
+from mirrorppr_core.motion.tone import still_seen, toned_alike
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,18 @@ def test_motion_goes_on_smoothly_behind_paint_on_the_edit(photo, edit):
     assert error_in(found.motion.displacement, edit) < 0.25
 
 
+def test_a_part_squeezed_to_half_its_width_is_followed_beyond_what_one_plate_takes(photo):
+    face = F.interpolate(photo[..., 60:220, 80:240], scale_factor=2.4, mode="bicubic").clamp(0, 1)
+    away = pixel_grid(384, 384) - torch.tensor([204.0, 168.0]).view(1, 2, 1, 1)
+    squeeze = away * (1 - away.square().sum(1, keepdim=True) / 36.0**2).clamp(min=0) ** 2
+    target = warp(face, squeeze)
+    once = estimate_motion(source=face, target=target).displacement
+    found = explained_motion(source=face, target=target)
+    assert not found.painted.any() and not found.unsure.any()
+    assert error_in(once, squeeze) > 0.4 and error_in(found.motion.displacement, squeeze) < 0.15
+    assert length(found.motion.displacement)[away.norm(dim=1, keepdim=True) > 70].max() == 0
+
+
 def test_a_softened_copy_is_compared_with_a_softened_source(photo, edit):
     target = gauss(warp(photo, edit), 2.0)
     found = explained_motion(source=photo, target=target)
@@ -83,3 +96,14 @@ def test_a_grade_that_clips_is_put_on_the_source_and_white_paint_is_none(photo):
     painted[..., 300:340, 100:300] = 1.0
     same, clipped = toned_alike(photo, painted)
     assert not clipped and same is photo
+
+
+def test_what_clipped_in_every_channel_tells_of_no_motion(photo):
+    clipping = (photo * 1.5).clamp(0, 1)
+    clipping[..., 100:200, 100:200] = 1.0
+    seen = still_seen(clipping)
+    assert not seen[..., 97:203, 97:203].any() and seen[..., 300:, :].mean() > 0.5
+    red = torch.zeros(1, 3, 64, 64)
+    red[:, 0] = 1.0
+    red[:, 1] = 0.5
+    assert still_seen(red).all()
