@@ -28,11 +28,12 @@ from ..faces.view import CanonicalView
 from ..weights_file import filled, halved, read_network, write_tensors
 from .operation import Operation
 from .places import NUM_PLACES, Places
+from .transport import followed, of_pairs
 
 MAX_TOLD_PAIRS = 4  # more count as so many
 _WIDTH, _MIXED, _GEOMETRY = 48, 96, 32
 _LAYERS = (1, 2)  # before and after the pairs are brought together
-_BELIEVED = (0.4, 0.5, 0.6)  # how far, with one, two and more pairs: tools of other families are a little different
+_BELIEVED = (0.2, 0.25, 0.3)  # how far, with one, two and more pairs, beside what transport.py does already
 _AWAY = 0.3  # places of a face away from the template, in units near one
 
 # Pairs of mesh points whose distances tools like to use as units.
@@ -147,10 +148,15 @@ class _Mixing(nn.Module):
         return x + self.narrow(hidden)
 
 
-def carried(network: CarryNet, operation: Operation, query_shape: Tensor, view: CanonicalView) -> Tensor:
-    """The operation's motion on the query's face, (1, 2, N, N) cells.  query_shape: (1, 2, N, N), the face's."""
-    motion = operation.motion
-    motions, shapes = (motion, operation.shape) if operation.seen is None else operation.seen.split(2, dim=1)
+def carried(network: CarryNet | None, operation: Operation, query_shape: Tensor, view: CanonicalView) -> Tensor:
+    """The operation's motion on the query's face, (1, 2, N, N) cells.  query_shape: (1, 2, N, N), the face's.
+
+    network: None where a set comes without; then the motion is laid on the face as it is (transport.py).
+    """
+    laid = followed(operation, query_shape)
+    if network is None:
+        return laid
+    motion, (motions, shapes) = operation.motion, of_pairs(operation)
     condition = CarryCondition(
         motions=network.places.seen(motions)[None],
         exemplar_points=view.landmarks(shapes)[None],
@@ -159,7 +165,7 @@ def carried(network: CarryNet, operation: Operation, query_shape: Tensor, view: 
     gain, rest = network(condition)
     maps = network.places.spread_out(torch.cat([gain.flatten(2), rest], dim=-1))  # (1, 6, N, N)
     adapted = torch.einsum("bijhw,bjhw->bihw", maps[:, :4].unflatten(1, (2, 2)), motion) + maps[:, 4:]
-    return motion + _BELIEVED[min(len(motions), len(_BELIEVED)) - 1] * adapted
+    return laid + _BELIEVED[min(len(motions), len(_BELIEVED)) - 1] * adapted
 
 
 def save_carry(network: CarryNet, path: str | Path) -> None:

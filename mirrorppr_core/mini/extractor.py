@@ -64,7 +64,8 @@ class Extracted:
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractedTogether:
-    """One operation from several pairs.  each: what was seen on each, in order; None where one repeats another."""
+    """One operation from several pairs.  each: what was seen on each, in order; None where one repeats another or
+    could not be read."""
 
     operation: Operation
     each: tuple[Extracted | None, ...]
@@ -110,23 +111,28 @@ class OperationExtractor:
 
         poses: where the joints of each before come from.
 
-        Raises ValueError that names the pair: one that is no pair, or pairs of which no two show the same.
+        A pair that cannot be read is left out, and a note says which and why. Raises ValueError that names the pairs
+        where none can be read, or where no two show the same.
         """
         check_number(len(exemplars))
         again, each = repeats(exemplars), []
+        unread: dict[int, str] = {}
         for place, exemplar in enumerate(exemplars):
+            each.append(None)
+            if place in again:
+                continue
             try:
-                pose = None if poses is None else poses[place]
-                each.append(None if place in again else self.extract(exemplar, face=face, pose=pose))
+                each[place] = self.extract(exemplar, face=face, pose=None if poses is None else poses[place])
             except ValueError as error:
                 if len(exemplars) == 1:
                     raise
-                raise ValueError(f"pair {place + 1} of {len(exemplars)}: {error}") from error
-        operations = [each[again.get(place, place)].operation for place in range(len(exemplars))]
-        left_out = {later: f"it is pair {earlier + 1} once more" for later, earlier in again.items()}
-        return ExtractedTogether(
-            operation=together(operations, one_way=self._one_way, left_out=left_out), each=tuple(each)
-        )
+                unread[place] = str(error)
+        if all(one is None for one in each):
+            raise ValueError(_none_read(unread, len(exemplars)))
+        left_out = unread | {later: f"it is pair {earlier + 1} once more" for later, earlier in again.items()}
+        operations = [None if one is None else one.operation for one in each]
+        made = together(operations, one_way=self._one_way, left_out=left_out)
+        return ExtractedTogether(operation=made, each=tuple(each))
 
     def refine(self, operation: Operation, correction: Exemplar, *, face: str = "only") -> Extracted:
         """The operation made better by one result that was corrected by hand, and what was seen on that.
@@ -212,6 +218,14 @@ class OperationExtractor:
     def _tokens(self, before: Tensor, after: Tensor, motion: Tensor, shape: Tensor) -> Tensor:
         scaled, mae = FieldCodec().encode(motion, motion_scale(motion)), self.sight.mae
         return self.rformer(mae(before), mae(after), torch.cat([scaled, shape], dim=1))
+
+
+def _none_read(why: dict[int, str], count: int) -> str:
+    """Why none of the pairs could be read; a reason that several share is said once."""
+    places: dict[str, list[int]] = {}
+    for place, text in why.items():
+        places.setdefault(text, []).append(place + 1)
+    return "; ".join(f"pair {' and '.join(map(str, numbers))} of {count}: {text}" for text, numbers in places.items())
 
 
 def _person(faces: list[Face], overview: Overview, face: str) -> Face:

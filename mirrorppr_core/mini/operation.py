@@ -36,7 +36,8 @@ class Operation:
     exemplars: the pairs it was read from, and thumbnails: (2, 3, S, S) uint8, the straightened face before and after;
     both are for keeping and for looking at, and change nothing.  pairs: how many it was read from (several.py).
     seen: (I, 4, N, N), motion and shape of each of them, None where it is one pair alone.
-    named: from 0 to 1, how far they show operations that have a name, where several pairs tell (trust.py).
+    named, whole: from 0 to 1, how far they show operations that have a name (trust.py), and how far the motion keeps
+    its form from face to face (transport.py); both only where several pairs tell.
     evidence: None where the face did not move, or in files of an earlier release.  confidence: that it gives an
     ordinary portrait a good retouch; None where there is no evidence.
     """
@@ -54,12 +55,14 @@ class Operation:
     pairs: int = 1
     seen: Tensor | None = None
     named: float | None = None
+    whole: float | None = None
     evidence: Evidence | None = None
     confidence: float | None = None
 
     def __post_init__(self) -> None:
-        if self.named is not None and not 0 <= self.named <= 1:
-            raise ValueError(f"named={self.named}: how far an operation has a name is a number from 0 to 1")
+        for name, value in (("named", self.named), ("whole", self.whole)):
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name}={value}: how far that holds of an operation is a number from 0 to 1")
 
     @property
     def is_identity(self) -> bool:

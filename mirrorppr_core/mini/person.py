@@ -77,7 +77,7 @@ class Person:
     sight: Sight
     field_dit: FieldDiT
     connector: Connector
-    carry: CarryNet | None  # how what has no name follows a face; without, it is copied
+    carry: CarryNet | None  # adapts what has no name to a face
     walk: Walk
     pose: PoseChoice  # where the joints come from
     notes: list[str] = field(default_factory=list)
@@ -121,8 +121,7 @@ class Person:
         canonical, codec, scale = self.sight.view, FieldCodec(), motion_scale(operation.motion)
         latent = copied = codec.encode(operation.motion, scale)
         if self.walk.refine:
-            if self.carry is not None:
-                latent = codec.encode(carried(self.carry, operation, view.shape, canonical), scale)
+            latent = codec.encode(carried(self.carry, operation, view.shape, canonical), scale)
             atoms, features = side_by_side(
                 lambda: self._motions(atoms_of(self.config.dit.operations), face, view), lambda: self._features
             )

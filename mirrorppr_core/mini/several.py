@@ -26,6 +26,7 @@ from ..bodies.motion import BodyMotion
 from ..exemplar import Exemplar
 from .confidence import mean_evidence
 from .operation import Operation
+from .transport import told_by_pairs
 from .trust import named_by_pairs
 
 MAX_PAIRS = 8  # more hardly help
@@ -56,23 +57,28 @@ def repeats(exemplars: Sequence[Exemplar]) -> dict[int, int]:
     return found
 
 
-def together(operations: Sequence[Operation], *, one_way: Tensor, left_out: dict[int, str] | None = None) -> Operation:
+def together(
+    operations: Sequence[Operation | None], *, one_way: Tensor, left_out: dict[int, str] | None = None
+) -> Operation:
     """The operation that these pairs show together, with notes that name the pairs that were not used.
 
-    operations: one for each pair, of one set.  left_out: pairs not to use, by their place, and why.
-    one_way: see bank_fit.one_way_of.
+    operations: one for each pair, of one set; None for some of those left out.  left_out: pairs not to use, by their
+    place, and why.  one_way: see bank_fit.one_way_of.
     Raises ValueError where several pairs moved something and no two agree.
     """
+    there = {place: one for place, one in enumerate(operations) if one is not None}
     if len(operations) == 1:
-        return operations[0]
+        return there[0]
     notes = {place: f"is left out: {why}" for place, why in (left_out or {}).items()}
-    moved = [i for i, one in enumerate(operations) if i not in notes and not one.is_identity]
-    if not moved:
-        return operations[0]
-    for place, one in enumerate(operations):
+    moved = [i for i, one in there.items() if i not in notes and not one.is_identity]
+    for place, one in there.items() if moved else ():
         if place not in notes and one.is_identity:
             notes[place] = "is left out: nothing moved between before and after"
-    cosines = agreement([operations[i] for i in moved])
+    named = tuple(f"pair {place + 1} {text}" for place, text in sorted(notes.items()))
+    if not moved:
+        still = next(iter(there.values()))
+        return replace(still, notes=still.notes + named)
+    cosines = agreement([there[i] for i in moved])
     chosen = _largest_group(cosines)
     if len(moved) > 1 and len(chosen) == 1:
         closest = float((cosines - 2 * torch.eye(len(moved))).max())
@@ -87,11 +93,16 @@ def together(operations: Sequence[Operation], *, one_way: Tensor, left_out: dict
             among = float(cosines[i, chosen].mean())
             notes[place] = f"is left out: it shows something else (agreement {among:.2f}, pairs of one look have 0.7)"
     weights = cosines[chosen][:, chosen].mean(1).clamp(min=0.1)
-    own = [f"pair {i + 1}: {note}" for i in kept for note in operations[i].notes]
-    named = [f"pair {place + 1} {text}" for place, text in sorted(notes.items())]
-    used = [operations[i] for i in kept]
-    known = named_by_pairs(used, one_way) if len(used) > 1 else None
-    return replace(mean_of(used, weights), notes=(*own, *named), named=known)
+    own = [f"pair {i + 1}: {note}" for i in kept for note in there[i].notes]
+    named = tuple(f"pair {place + 1} {text}" for place, text in sorted(notes.items()))
+    used = [there[i] for i in kept]
+    mean = replace(mean_of(used, weights), notes=(*own, *named))
+    return replace(mean, **_told(used, one_way)) if len(used) > 1 else mean
+
+
+def _told(operations: Sequence[Operation], one_way: Tensor) -> dict[str, float]:
+    """What several pairs tell of their look, as parts of an Operation."""
+    return {"named": named_by_pairs(operations, one_way), "whole": told_by_pairs(operations)}
 
 
 def mean_of(operations: Sequence[Operation], weights: Tensor) -> Operation:
@@ -117,6 +128,7 @@ def mean_of(operations: Sequence[Operation], weights: Tensor) -> Operation:
         pairs=sum(one.pairs for one in operations),
         seen=torch.cat([_seen(one) for one in operations]),
         named=None,
+        whole=None,
         evidence=mean_evidence([one.evidence for one in operations], share),
         confidence=_mean_confidence(operations, share),
     )
@@ -150,7 +162,7 @@ def refined(operation: Operation, correction: Operation, *, one_way: Tensor) -> 
         )
     result = mean_of([operation, correction], torch.ones(2))
     notes = tuple(dict.fromkeys((*operation.notes, *correction.notes)))
-    return replace(result, notes=notes, named=named_by_pairs([operation, correction], one_way))
+    return replace(result, notes=notes, **_told([operation, correction], one_way))
 
 
 def agreement(operations: Sequence[Operation]) -> Tensor:

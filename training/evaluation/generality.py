@@ -106,7 +106,8 @@ def copied_errors(case: GeneralityCase, view: CanonicalView) -> dict[int, float]
 
 
 def score_case(model: MirrorPPR, case: GeneralityCase, portraits: Path) -> GeneralityResult:
-    """All rows. A refusal counts as the query unchanged."""
+    """All rows. Of several pairs those that cannot be read are left out, as in use; a refusal counts as the query
+    unchanged."""
     view = model.extractor.sight.view
     photos = [read_picture(portraits / person.file) for person in case.people]
     fields = [displacement(case.tool, person, view) for person in case.people]
@@ -117,21 +118,37 @@ def score_case(model: MirrorPPR, case: GeneralityCase, portraits: Path) -> Gener
     errors = {(GEOMETRY, num): error for num, error in copied_errors(case, view).items()}
     gains, refused = {(GEOMETRY, num): float("nan") for num in NUM_EXEMPLARS}, ""
     one_way = one_way_of(atoms_of(model.extractor.config.dit.operations))
-    read: list[Operation] = []  # of each pair; each is read once and used in every number of pairs
+    read, unread = _read_each(model, photos[:-1], after[:-1])  # once, and used in every number of pairs
     for num in NUM_EXEMPLARS:
         for row in (COPY, MINI):
             errors[row, num], gains[row, num] = 1.0, 0.0
             try:
-                for b, a in zip(photos[len(read) : num], after[len(read) : num], strict=True):
-                    read.append(model.extractor.extract(Exemplar(b, a), face="largest").operation)
+                left_out = {place: why for place, why in unread.items() if place < num}
+                if len(left_out) == num:
+                    raise ValueError(left_out[0])
                 config = RetouchConfig(refine=row == MINI, face="largest")
-                made = model.retouch(query, together(read[:num], one_way=one_way), config)
+                made = model.retouch(query, together(read[:num], one_way=one_way, left_out=left_out), config)
             except ValueError as error:
                 refused = f"{num} exemplars: {error}"
                 continue
             errors[row, num] = float(relative_epe(made.field.dense(), truth, region))
             gains[row, num] = float(region_psnr(to_eight_bits(made.image), target, region) - unchanged)
     return GeneralityResult(case=case, errors=errors, gains=gains, refused=refused)
+
+
+def _read_each(
+    model: MirrorPPR, befores: Sequence[Tensor], afters: Sequence[Tensor]
+) -> tuple[list[Operation | None], dict[int, str]]:
+    """The operation of each pair; None where it cannot be read, and why, by its place."""
+    read: list[Operation | None] = []
+    unread: dict[int, str] = {}
+    for place, (before, after) in enumerate(zip(befores, afters, strict=True)):
+        try:
+            read.append(model.extractor.extract(Exemplar(before, after), face="largest").operation)
+        except ValueError as error:
+            read.append(None)
+            unread[place] = str(error)
+    return read, unread
 
 
 def generality_report(results: Sequence[GeneralityResult]) -> str:

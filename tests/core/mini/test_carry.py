@@ -11,6 +11,7 @@ from mirrorppr_core.mini.carry import CarryCondition, CarryNet, carried, load_ca
 from mirrorppr_core.mini.operation import Operation
 from mirrorppr_core.mini.places import NUM_PLACES, Places
 from mirrorppr_core.mini.several import mean_of
+from mirrorppr_core.mini.transport import followed
 from training.mini.drawn_faces import drawn_mean_face
 
 
@@ -62,9 +63,10 @@ def test_a_smooth_map_is_spread_out_from_its_places(view):
     assert (places.spread_out(places.seen(smooth)) - smooth)[inner].abs().mean() < 0.05
 
 
-def test_a_network_that_has_learned_nothing_copies_the_motion(view):
-    motion = push(view)
-    assert torch.equal(carried(CarryNet.of(view), operation(view, motion), face(view, 3), view), motion)
+def test_a_network_that_has_learned_nothing_and_a_set_without_one_lay_the_motion_on_the_face_as_it_is(view):
+    one, query = operation(view, push(view)), face(view, 3)
+    for network in (CarryNet.of(view), None):
+        assert torch.equal(carried(network, one, query, view), followed(one, query))
 
 
 def test_the_answer_is_as_strong_as_the_operation(view):

@@ -163,12 +163,30 @@ def test_the_same_pair_twice_counts_once(model):
     assert "pair 2 is left out: it is pair 1 once more" in twice.notes
 
 
-def test_pairs_may_have_different_sizes_and_a_broken_one_is_named(model):
-    result = model.extract([mouth_pair(model, astronaut()), mouth_pair(model, hopper())])
-    assert result.pairs == 2
-    broken = Exemplar(hopper(), astronaut())
-    with pytest.raises(ValueError, match="^pair 2 of 2: exemplar before and after do not look like"):
-        model.extract([mouth_pair(model, astronaut()), broken])
+def test_pairs_may_have_different_sizes(model):
+    assert model.extract([mouth_pair(model, astronaut()), mouth_pair(model, hopper())]).pairs == 2
+
+
+def test_a_pair_that_cannot_be_read_is_left_out_and_named_with_its_reason(model):
+    good, broken = mouth_pair(model, astronaut()), Exemplar(hopper(), astronaut())
+    made, alone = model.extract([broken, good]), model.extract(good)
+    assert made.pairs == 1
+    assert torch.equal(made.motion, alone.motion)
+    (note,) = (note for note in made.notes if "left out" in note)
+    assert note.startswith("pair 1 is left out: exemplar before and after do not look like")
+
+
+def test_pairs_none_of_which_can_be_read_are_refused_by_number_and_reason(model):
+    broken, blank = Exemplar(hopper(), astronaut()), Exemplar(*(torch.zeros(3, 300, 300),) * 2)
+    with pytest.raises(ValueError, match="^pair 1 of 2: exemplar before and after do not look.*; pair 2 of 2: "):
+        model.extract([broken, blank])
+
+
+def test_pairs_without_change_beside_one_that_cannot_be_read_are_told_from_it(model):
+    still, broken = Exemplar(astronaut(), astronaut()), Exemplar(hopper(), astronaut())
+    made = model.extract([still, broken])
+    assert made.is_identity
+    assert any(note.startswith("pair 2 is left out: exemplar") for note in made.notes)
 
 
 def test_none_and_too_many_pairs_are_refused(model):
