@@ -69,6 +69,17 @@ def test_motion_survives_the_way_to_the_photo_and_back(view):
     assert field.max_px == pytest.approx(float(motion.norm(dim=1).amax()) * face.pixels_per_cell, rel=0.03)
 
 
+@pytest.mark.parametrize(("width", "most"), [(0.06, 0.2), (0.09, 0.08), (0.12, 0.05)])
+def test_fine_edits_survive_the_view(view, width, most):
+    """A dab so many eye distances wide on one mouth corner; tests/benchmarks/bench_fine_edits.py measures real faces."""
+    landmarks = on_photo(degrees=15).apply(somebody())
+    face, deviation = view.fit(landmarks), 60 * width
+    away = (pixel_grid(HEIGHT, WIDTH) - landmarks[40].view(1, 2, 1, 1)).square().sum(1, keepdim=True)
+    dab = torch.exp(-away / (2 * deviation**2)) * torch.tensor([2.0, -1.0]).view(1, 2, 1, 1)
+    back = view.motion_to_photo(view.motion_from_photo(dab, face), face, height=HEIGHT, width=WIDTH).dense()
+    assert (back - dab).norm(dim=1).sum() < most * dab.norm(dim=1).sum()
+
+
 def test_no_motion_is_the_zero_field(view):
     face = view.fit(on_photo().apply(somebody()))
     field = view.motion_to_photo(torch.zeros(1, 2, 64, 64), face, height=HEIGHT, width=WIDTH)
