@@ -25,7 +25,7 @@ from .operation import Operation
 
 # Share of the motion that the few best atoms leave, and how far the network is believed up to there.
 _KNOWN, _LIKELY = (0.22, 1.0), (0.35, 0.5)
-_UNLIKELY, _UNKNOWN = (0.5, 0.5), (0.65, 0.25)
+_UNLIKELY, _UNKNOWN = (0.5, 0.5), (0.65, 0.1)
 _FORETELLS, _FAILS = 0.75, 0.95  # error of named operations on the other pairs, in errors of the copy
 
 

@@ -71,7 +71,7 @@ def test_motion_survives_the_way_to_the_photo_and_back(view):
 
 @pytest.mark.parametrize(("width", "most"), [(0.06, 0.2), (0.09, 0.08), (0.12, 0.05)])
 def test_fine_edits_survive_the_view(view, width, most):
-    """A dab so many eye distances wide on one mouth corner; tests/benchmarks/bench_fine_edits.py measures real faces."""
+    """A dab so many eye distances wide on a mouth corner. tests/benchmarks/bench_fine_edits.py measures real faces."""
     landmarks = on_photo(degrees=15).apply(somebody())
     face, deviation = view.fit(landmarks), 60 * width
     away = (pixel_grid(HEIGHT, WIDTH) - landmarks[40].view(1, 2, 1, 1)).square().sum(1, keepdim=True)
