@@ -148,12 +148,15 @@ class _Mixing(nn.Module):
         return x + self.narrow(hidden)
 
 
-def carried(network: CarryNet | None, operation: Operation, query_shape: Tensor, view: CanonicalView) -> Tensor:
+def carried(
+    network: CarryNet | None, operation: Operation, query_shape: Tensor, view: CanonicalView, *, named: float = 0.0
+) -> Tensor:
     """The operation's motion on the query's face, (1, 2, N, N) cells.  query_shape: (1, 2, N, N), the face's.
 
     network: None where a set comes without; then the motion is laid on the face as it is (transport.py).
+    named: how far the operation is believed to have a name after all.
     """
-    laid = followed(operation, query_shape)
+    laid = followed(operation, query_shape, named=named)
     if network is None:
         return laid
     motion, (motions, shapes) = operation.motion, of_pairs(operation)

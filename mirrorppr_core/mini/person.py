@@ -121,7 +121,9 @@ class Person:
         canonical, codec, scale = self.sight.view, FieldCodec(), motion_scale(operation.motion)
         latent = copied = codec.encode(operation.motion, scale)
         if self.walk.refine:
-            latent = codec.encode(carried(self.carry, operation, view.shape, canonical), scale)
+            believed = trust(operation, self.field_dit.bank_fit.one_way)
+            laid = carried(self.carry, operation, view.shape, canonical, named=believed)
+            latent = codec.encode(laid, scale)
             atoms, features = side_by_side(
                 lambda: self._motions(atoms_of(self.config.dit.operations), face, view), lambda: self._features
             )
@@ -145,7 +147,7 @@ class Person:
                 num_steps=self.walk.num_steps,
                 on_step=self.walk.on_step,
             )
-            latent = latent.lerp(answer, trust(operation, self.field_dit.bank_fit.one_way))
+            latent = latent.lerp(answer, believed)
         return codec.decode(latent, scale, shown=copied)
 
     def _from_sliders(self, sliders: Sliders, strength: float, face: Face) -> Field:

@@ -22,7 +22,7 @@ from torch import Tensor
 from ..geometry.displacement import pixel_grid
 from .operation import Operation
 
-UNTOLD = 0.5  # laid so far as a whole where nothing tells
+UNTOLD = 0.5  # laid so far as a whole where nothing tells; named operations follow features
 _BLUR = 9 / 64  # of the view's side, of the differences between two faces: more than half an eye distance
 _STEP = 2  # cells: differences are smooth, so they are followed on every second cell
 _ITERATIONS, _DAMPING = 20, 0.7
@@ -30,10 +30,13 @@ _SHARPNESS = 4  # how decidedly the way that errs less is taken
 _NEIGHBOURS = 2  # each pair is laid on so many before and after it: all others of up to five
 
 
-def followed(operation: Operation, query_shape: Tensor) -> Tensor:
-    """The operation's motion on the query's face, (1, 2, N, N).  query_shape: (1, 2, N, N)."""
+def followed(operation: Operation, query_shape: Tensor, *, named: float = 0.0) -> Tensor:
+    """The operation's motion on the query's face, (1, 2, N, N).  query_shape: (1, 2, N, N).
+
+    named: how far it is believed to have a name after all (trust.py).
+    """
     motions, shapes = of_pairs(operation)
-    share = UNTOLD if operation.whole is None else operation.whole
+    share = UNTOLD * (1 - named) if operation.whole is None else operation.whole
     whole = as_a_whole(motions, shapes, query_shape).mean(0, keepdim=True)
     return operation.motion.lerp(whole, share)
 

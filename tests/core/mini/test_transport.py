@@ -76,6 +76,11 @@ def test_one_pair_is_laid_half_as_a_whole():
     torch.testing.assert_close(made, motion.lerp(as_a_whole(motion, FACES[1], FACES[2]), UNTOLD))
 
 
+def test_what_has_a_name_after_all_follows_the_features():
+    one = operation(dab(PLACE, FACES[1]), FACES[1])
+    assert torch.equal(followed(one, FACES[2], named=1.0), one.motion)
+
+
 def test_several_pairs_tell_which_way_it_is():
     dabs = [operation(dab(PLACE, face), face) for face in FACES]
     bands = [operation(band(face), face) for face in FACES]
