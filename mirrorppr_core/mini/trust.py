@@ -5,8 +5,8 @@
 The network was trained on operations that have a name. For a retouch that none of them explains it takes look-alikes
 for it, and errs more than the plain copy (training/LOG.md).
 
-    one pair        how much of its motion the few best named operations leave unexplained: 0.07 to 0.22 of a named
-                    operation's on people of the train split, 0.19 to 0.91 of other tools'. Between, either may be right
+    one pair        how much of its motion the few best named operations leave unexplained: mostly 0.07 to 0.25 of a
+                    named operation's, up to 0.5 where it moves less than a pixel, 0.17 to 0.94 of other tools'
     several pairs   whether named operations, found on one pair, foretell the others better than its plain copy does.
                     That tells the two kinds apart: their error is 0.2 to 0.7 of the copy's for named operations, 0.96
                     to 2 of it for other tools (nine in ten of each, without pictures, training/LOG.md)
@@ -23,9 +23,9 @@ from torch import Tensor
 from .bank_fit import BankMatch, mixed
 from .operation import Operation
 
-# Share of the motion that the few best atoms leave, and how far the network is believed up to there.
-_KNOWN, _LIKELY = (0.22, 1.0), (0.35, 0.5)
-_UNLIKELY, _UNKNOWN = (0.5, 0.5), (0.65, 0.1)
+# Share of the motion that the few best atoms leave, and how far the network is believed there; likely up to _UNLIKELY.
+_KNOWN, _LIKELY, _UNKNOWN = (0.3, 1.0), (0.45, 0.7), (0.65, 0.1)
+_UNLIKELY = 0.5
 _FORETELLS, _FAILS = 0.75, 0.95  # error of named operations on the other pairs, in errors of the copy
 
 
@@ -35,9 +35,9 @@ def trust(operation: Operation, one_way: Tensor) -> float:
         return operation.named
     match = BankMatch.of(operation.motion, operation.atoms)
     left = float(match.left(match.greedy(one_way)))
-    (known, whole), (likely, half) = _KNOWN, _LIKELY
-    (unlikely, _), (unknown, least) = _UNLIKELY, _UNKNOWN
-    return least + (half - least) * _between(left, unlikely, unknown) + (whole - half) * _between(left, known, likely)
+    (known, whole), (likely, partly), (unknown, least) = _KNOWN, _LIKELY, _UNKNOWN
+    doubted = _between(left, _UNLIKELY, unknown), _between(left, known, likely)
+    return least + (partly - least) * doubted[0] + (whole - partly) * doubted[1]
 
 
 def named_by_pairs(operations: Sequence[Operation], one_way: Tensor) -> float:
