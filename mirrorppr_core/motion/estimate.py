@@ -199,26 +199,33 @@ def _evidence(
     most of that misfit is noise; true motion above a pixel lowers it to a tenth or a hundredth.
     """
 
-    def misfit(flow: Tensor) -> tuple[Tensor, Tensor]:
+    source, target = pair
+    height, width = target.shape[-2:]
+    frame = _Frame.of(target, (height, width))
+    if trust is not None:
+        trust = F.pad(trust, (0, width - trust.shape[-1], 0, height - trust.shape[-2]))
+
+    def misfit(flow: Tensor, rows: tuple[int, int]) -> tuple[Tensor, Tensor]:
         stop_if_asked()
-        source, target = pair
-        residual = target - sample(source, frame.grid + frame.dense(flow), mode="bilinear")
+        own = (..., slice(*rows), slice(None))
+        residual = target[own] - sample(source, frame.grid[own] + frame.dense_rows(flow, *rows), mode="bilinear")
         seen = residual.square().log1p_()
         if trust is not None:
-            seen = seen * F.pad(trust, (0, seen.shape[-1] - trust.shape[-1], 0, seen.shape[-2] - trust.shape[-2]))
-        return block_mean(seen, STRIDE), residual
+            seen = seen * trust[own]
+        return block_mean(seen, STRIDE), residual[..., ::STRIDE, ::STRIDE]
 
-    frame = _Frame.of(pair[1], (pair[1].shape[-2], pair[1].shape[-1]))
     # Where a resaved rectangle ends, standing still is the rival as well.
     flows = [grid, torch.zeros_like(grid)] + ([global_part] if global_part.any() else [])
-    (moved, residual), *rivals = side_by_side(*(partial(misfit, flow) for flow in flows))
-    still = reduce(torch.minimum, [seen for seen, _ in rivals])
-    both = torch.cat([still, moved], dim=1)
+    strips = _strips(height, width)
+    looks = side_by_side(*(partial(misfit, flow, rows) for flow in flows for rows in strips))
+    seen, residuals = (torch.cat(parts, dim=2) for parts in zip(*looks, strict=True))
+    moved, *rivals = seen.split(grid.shape[-2], dim=2)
+    both = torch.cat([reduce(torch.minimum, rivals), moved], dim=1)
+    variance = _variance(residuals[..., : grid.shape[-2], :])
     stop_if_asked()
     for _ in range(EVIDENCE_BLURS):
         both = blur(both)
     still, moved = both.split(1, dim=1)
-    variance = _variance(residual[..., ::STRIDE, ::STRIDE])
     needed = torch.maximum(min_gain + NOISE_GAIN * variance, LOCAL_GAIN * (min_gain + moved))
     return (still - moved) / needed
 
@@ -302,13 +309,8 @@ def _gauss_newton_step(
     Minimises  sum w (g . (u - flow) - r)^2 + bending |Laplacian u|^2  with r = target - warped
     source and g the image gradient, both summed over grid cells.
     """
-    height, width = target.shape[-2:]
-    rows = max(_LEAST_ROWS, _STRIP_PX // width // STRIDE * STRIDE)
-
-    def strip(top: int) -> tuple[Tensor, Tensor]:
-        return _normal_equations(source, target, flow, frame, trust, (top, min(top + rows, height)), fine=fine)
-
-    strips = side_by_side(*(partial(strip, top) for top in range(0, height, rows)))
+    equations = partial(_normal_equations, source, target, flow, frame, trust, fine=fine)
+    strips = side_by_side(*(partial(equations, rows) for rows in _strips(*target.shape[-2:])))
     pooled = blur(torch.cat([sums for sums, _ in strips], dim=2))  # (B, 5, h, w)
     tensor, pull = pooled[:, :3], pooled[:, 3:]
     bending = torch.full((len(flow), 1, 1, 1), config.bending, device=flow.device)
@@ -326,6 +328,12 @@ def _gauss_newton_step(
     return solution, tensor
 
 
+def _strips(height: int, width: int) -> list[tuple[int, int]]:
+    """First and one past the last row of strips of whole nodes, as the processor's cache can hold them."""
+    rows = max(_LEAST_ROWS, _STRIP_PX // width // STRIDE * STRIDE)
+    return [(top, min(top + rows, height)) for top in range(0, height, rows)]
+
+
 def _normal_equations(
     source: Tensor,
     target: Tensor,
@@ -339,7 +347,7 @@ def _normal_equations(
     """What brightness says about the motion at each node of these rows of pixels, whole nodes.
 
     Returns (B, 5, rows / 4, w), sum w g g^T as [[0, 1], [1, 2]] and sum w g r as [3, 4], with g the image's gradient,
-    and r at every fourth pixel (B, 1, rows / 4, w). A strip of rows fits the processor's cache.
+    and r at every fourth pixel (B, 1, rows / 4, w).
     """
     stop_if_asked()
     top, bottom = rows
