@@ -5,11 +5,12 @@ import gc
 from .commands.ending import ended, leave
 
 try:
-    from .commands.waiting import wait_passively
+    from .commands.waiting import share_one_heap, wait_passively
 except ImportError:  # the registry's archive is without it: no pack of ours changes the environment
     pass
 else:
     wait_passively()
+    share_one_heap()
 
 
 def work() -> int:

@@ -101,6 +101,7 @@ class FieldEditor:
     field_dit: FieldDiT
     carry: CarryNet | None = None  # a set may come without
 
+    @one_thread()
     @torch.no_grad()
     def retouch(
         self,
@@ -129,17 +130,16 @@ class FieldEditor:
         height, width = query.shape[-2:]
         _check_region(region, height, width)
         pose = pose or AUTO
-        with one_thread():
-            found = [frame.face] if frame is not None else self.sight.people(query, pose)
-            faceless = bool(found) and isinstance(found[0], Head)
-            meant = found if not faceless or moves_body(operation) else []
-            faces = choose(meant, "largest" if frame is not None else config.face, region=region)
-            walk = Walk(config.num_steps, config.seed, config.refine, on_step, frame)
-            people = [self._person(query, face, connector, walk, pose) for face in faces]
-            remarks: list[str] = []
-            strong = people if config.strength != 0 else []
-            fields = [field_of(operation, p.face, p.apply, strength=config.strength, remarks=remarks) for p in strong]
-            field = settled(joined(fields, Field.zero(height, width)))
+        found = [frame.face] if frame is not None else self.sight.people(query, pose)
+        faceless = bool(found) and isinstance(found[0], Head)
+        meant = found if not faceless or moves_body(operation) else []
+        faces = choose(meant, "largest" if frame is not None else config.face, region=region)
+        walk = Walk(config.num_steps, config.seed, config.refine, on_step, frame)
+        people = [self._person(query, face, connector, walk, pose) for face in faces]
+        remarks: list[str] = []
+        strong = people if config.strength != 0 else []
+        fields = [field_of(operation, p.face, p.apply, strength=config.strength, remarks=remarks) for p in strong]
+        field = settled(joined(fields, Field.zero(height, width)))
         remarks += [note for person in people for note in person.notes]
         if faceless and moves_face(operation):
             remarks.insert(0, FACELESS.format(photo="this photo", part="is repeated"))

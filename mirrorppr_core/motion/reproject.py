@@ -59,6 +59,7 @@ class Reprojected:
     notes: tuple[str, ...]  # what to know about the result, in plain words
 
 
+@one_thread()
 @torch.no_grad()
 def reproject(original: Tensor, edited: Tensor, config: ReprojectConfig | None = None) -> Reprojected:
     """Give the original the shape of its edited version.
@@ -71,35 +72,34 @@ def reproject(original: Tensor, edited: Tensor, config: ReprojectConfig | None =
     check_photo(original, "original")
     check_photo(edited, "edited")
     _check_aspect(original, edited)
-    with one_thread():
-        size = _measuring_size(original, edited, config.motion.max_side)
-        source, target = _reduced(original, *size), _reduced(edited, *size)
+    size = _measuring_size(original, edited, config.motion.max_side)
+    source, target = _reduced(original, *size), _reduced(edited, *size)
 
-        alignment = find_alignment(source, target)
-        inside = torch.ones_like(source[:, :1], dtype=torch.bool)
-        if alignment is not None:
-            target, inside = lay_back(target, alignment, on=source)
-        displacement = _edit_of(source, target, inside, config.motion)
-        stop_if_asked()
-        half_target, seen = _halved(target), _halved(inside.float())
+    alignment = find_alignment(source, target)
+    inside = torch.ones_like(source[:, :1], dtype=torch.bool)
+    if alignment is not None:
+        target, inside = lay_back(target, alignment, on=source)
+    displacement = _edit_of(source, target, inside, config.motion)
+    stop_if_asked()
+    half_target, seen = _halved(target), _halved(inside.float())
+    stop_if_asked()
+    warped = _halved(warp(source, displacement))
+    stop_if_asked()
+    _check_same_photo(likeness(half_target, warped), displacement)
+    stop_if_asked()
+    colours = match_colours(half_target, warped)
+    residual = unexplained(half_target, warped, colours) * seen
+    stop_if_asked()
+    doubted = _enlarged(paste_mask(residual), source) * displacement.ne(0).any()
+    if doubted.any():  # there the motion only imitates what is new
+        displacement = bridge(displacement, doubted)
         stop_if_asked()
         warped = _halved(warp(source, displacement))
-        stop_if_asked()
-        _check_same_photo(likeness(half_target, warped), displacement)
-        stop_if_asked()
-        colours = match_colours(half_target, warped)
         residual = unexplained(half_target, warped, colours) * seen
-        stop_if_asked()
-        doubted = _enlarged(paste_mask(residual), source) * displacement.ne(0).any()
-        if doubted.any():  # there the motion only imitates what is new
-            displacement = bridge(displacement, doubted)
-            stop_if_asked()
-            warped = _halved(warp(source, displacement))
-            residual = unexplained(half_target, warped, colours) * seen
 
-        kept = Field.from_dense(_without_folds(displacement))
-        stop_if_asked()
-        field = kept.resized(*original.shape[-2:])
+    kept = Field.from_dense(_without_folds(displacement))
+    stop_if_asked()
+    field = kept.resized(*original.shape[-2:])
     image, mask = apply_field(original, field), _moved_mask(field)
     stop_if_asked()
     notes = _notes(alignment, size, displacement, residual, config)
