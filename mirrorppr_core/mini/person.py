@@ -106,8 +106,11 @@ class Person:
         motion = frame.given.pop(0) if frame is not None and frame.given else self._answer(operation, face, view)
         if frame is not None:
             frame.answers.append(motion)
-        self._judge(operation, motion, face, view)
-        return self._on_photo(motion * canonical.window * strength, view)
+        _, moved = side_by_side(
+            lambda: self._judge(operation, motion, face, view),
+            lambda: self._on_photo(motion * canonical.window * strength, view),
+        )
+        return moved
 
     def _judge(self, operation: Operation, motion: Tensor, face: Face, view: FaceView) -> None:
         """How sure this part of the retouch is."""
@@ -122,10 +125,10 @@ class Person:
         latent = copied = codec.encode(operation.motion, scale)
         if self.walk.refine:
             believed = trust(operation, self.field_dit.bank_fit.one_way)
-            laid = carried(self.carry, operation, view.shape, canonical, named=believed)
-            latent = codec.encode(laid, scale)
-            atoms, features = side_by_side(
-                lambda: self._motions(atoms_of(self.config.dit.operations), face, view), lambda: self._features
+            atoms, features, laid = side_by_side(
+                lambda: self._motions(atoms_of(self.config.dit.operations), face, view),
+                lambda: self._features,
+                lambda: carried(self.carry, operation, view.shape, canonical, named=believed),
             )
             condition = FieldCondition(
                 copied=copied,
@@ -147,7 +150,7 @@ class Person:
                 num_steps=self.walk.num_steps,
                 on_step=self.walk.on_step,
             )
-            latent = latent.lerp(answer, believed)
+            latent = codec.encode(laid, scale).lerp(answer, believed)
         return codec.decode(latent, scale, shown=copied)
 
     def _from_sliders(self, sliders: Sliders, strength: float, face: Face) -> Field:
