@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..mirrorppr_core.bodies.frames import GROUPS
 from ..mirrorppr_core.faces.parts import PARTS, SIDES
 from ..mirrorppr_core.mini.arithmetic import MOST, Blended, Limited, Scaled, Undone, averaged, combined, feathered
 from .sockets import CATEGORY, OperationSocket, found_by
@@ -152,8 +153,8 @@ class LimitOperation(io.ComfyNode):
             display_name="Limit Operation (MirrorPPR)",
             category=CATEGORY,
             **found_by("region", "mask", "eyes", "mouth", "part"),
-            description="An operation only on parts of the face, on one side, or inside a mask. Elsewhere pixels keep "
-            "their bits; at the border of a part it fades.",
+            description="An operation only on parts of the face or body, on one side, or inside a mask. Elsewhere "
+            "pixels keep their bits; at the border of a part it fades.",
             inputs=[
                 OperationSocket.Input("operation", tooltip="Any operation."),
                 *(
@@ -184,12 +185,22 @@ class LimitOperation(io.ComfyNode):
                     tooltip=f"How far inside the mask it reaches its full strength. Start with {_FEATHER_PX}; at 0 a "
                     "hard edge tears what it crosses.",
                 ),
+                io.Combo.Input(
+                    "of_body",
+                    options=["all", *GROUPS],
+                    default="all",
+                    optional=True,
+                    tooltip="Start with all. One of the others leaves the rest of the body alone: arms moves only the "
+                    "arms of an operation that slims arms and waist.",
+                ),
             ],
             outputs=[_output()],
         )
 
     @classmethod
-    def execute(cls, operation, side, mask=None, feather_px=_FEATHER_PX, **chosen: bool) -> io.NodeOutput:
+    def execute(
+        cls, operation, side, mask=None, feather_px=_FEATHER_PX, of_body="all", **chosen: bool
+    ) -> io.NodeOutput:
         parts = tuple(part for part in PARTS if chosen[part])
         if not parts:
             raise ValueError("every part is switched off, so nothing would be moved: switch on at least one")
@@ -202,4 +213,5 @@ class LimitOperation(io.ComfyNode):
                     "Connect a single one."
                 )
             region = feathered(masks[0], feather_px)
-        return io.NodeOutput(Limited(of=operation, parts=parts, side=side, region=region))
+        groups = GROUPS if of_body == "all" else (of_body,)
+        return io.NodeOutput(Limited(of=operation, parts=parts, side=side, region=region, of_body=groups))

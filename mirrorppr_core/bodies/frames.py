@@ -21,11 +21,12 @@ from torch import Tensor
 from .pose_network import JOINTS, MIRROR_JOINTS
 
 LEAST_TOLD = 0.3  # below it a joint is not used
-# A joint told with p or more counts in full, one just told with the second share: a part in the wrong place is worse
-# than one left alone, by the square of its motion, which p times the motion makes least; but that would lose too much
-# of all that is in the right place.
-_SURE, _LEAST_SHARE = 0.75, 0.6
+# Of a motion whose weakest joint is told with p, 1 - 0.5 sqrt(1 - p) is worth making: the error of joints grows as
+# sqrt(1 - p), and a part in the wrong place is worse than one left alone. Calibrated: training/LOG.md, "bodies, again".
+_LOST_TO_DOUBT = 0.5
+LEAST_SURETY = 1 - _LOST_TO_DOUBT * 0.5**0.5  # of a joint that is as likely wrong as right
 _SHORT, _LONG_ENOUGH = 0.25, 0.40  # u: a limb drawn shorter says nothing about its direction; it fades in between
+_TOO_LONG = 2.0  # times `past`, which is about how long it is: such a limb is a mistake and would be torn off
 _HEAD_UNIT = 5.0  # eye distances; a little less than u of most people, because too small is the cheaper error
 _CROWN = 1.6  # eye distances above the eyes
 _EYES_TO_CHIN = 1.9  # eye distances
@@ -63,8 +64,7 @@ class Body:
     def surety(self, *names: str) -> float:
         """The share of a motion that hangs on these joints which is worth making."""
         told = min(float(self.told[JOINTS.index(name)]) for name in names)
-        t = (told - 0.5) / (_SURE - 0.5)
-        return min(1.0, max(0.0, _LEAST_SHARE + (1 - _LEAST_SHARE) * t))
+        return 1 - _LOST_TO_DOUBT * max(0.0, 1 - told) ** 0.5
 
     def middle(self, name: str) -> Tensor | None:
         """Between the two joints of a name, or None unless both can be told."""
@@ -160,7 +160,7 @@ def _limb(start: Tensor | None, end: Tensor | None, side: str, past: float, unit
     if start is None or end is None:
         return None
     frame = _bone(start, end, side, past, unit)
-    if frame is None:
+    if frame is None or frame.length > _TOO_LONG * past * unit:
         return None
     t = min(1.0, (frame.length / unit - _SHORT) / (_LONG_ENOUGH - _SHORT))
     return None if t <= 0 else replace(frame, presence=t * t * (3 - 2 * t))

@@ -28,14 +28,15 @@ from ..geometry.unfold import unfold
 from ..stopping import stop_if_asked
 from .families import Fitted, motion_of
 from .fit import explain
-from .frames import GROUPS, Body, Frame, facing, frames_of, group_of
+from .frames import GROUPS, LEAST_SURETY, Body, Frame, facing, frames_of, group_of
 from .named import GROUP_OF, KnownOperations, NamedBodyOperation
 from .part_map import PartMap, map_of, motion_of_map
 from .unit import measures, shared_unit, unit_of
 
 CELLS_PER_UNIT = 16
 _TRUST_FROM, _TRUST_TO, _LEAST_BEST = 0.55, 0.70, 0.5  # explained share: confidence rises between; best single family
-_KNOWN, _AS_GOOD = 0.75, 0.03  # explained share from which an own operation is meant; how much less than the bank
+# An own operation is meant where it explains so much of the motion and hardly less than the bank, or much more than it.
+_KNOWN, _AS_GOOD, _PROBABLE, _BETTER = 0.93, 0.015, 0.88, 0.04
 _FROM_EYES = 5.0  # u in eye distances where no measure of the body is shared; small, because too small costs less
 _REACH = 1.2  # u around the parts: beyond, nothing is carried
 _MIN_STRIDE_PX, _STRIDES_PER_UNIT = 2.0, 32
@@ -105,9 +106,9 @@ def body_motion(
     largest = float(motion.norm(dim=1).amax()) / unit if len(motion) else 0.0
     about = {"measures": sizes.nan_to_num() / unit, "still_face": still_face, "largest": largest}
     frames = frames_of(own, unit)
-    found = explain(motion, places, frames)
     meant = known.explained(motion, places, own) if known is not None else None
-    if meant is not None and meant[1] >= max(_KNOWN, found.share - _AS_GOOD):
+    found = None if meant is not None and meant[1] >= 1 - _AS_GOOD else explain(motion, places, frames)
+    if meant is not None and (found is None or _is_known(meant[1], found.share)):
         return BodyMotion(named=(meant[0],), fitted=(), part_map=PartMap(), **about), meant[1]
     trust = min(1.0, max(0.0, (found.share - _TRUST_FROM) / (_TRUST_TO - _TRUST_FROM)))
     trust = trust if found.best >= _LEAST_BEST else 0.0
@@ -120,6 +121,11 @@ def body_motion(
     energy = float(motion.square().sum())
     share = 1 - float((motion - told).square().sum()) / energy if energy > 0 else 1.0
     return BodyMotion(fitted=fitted, part_map=part_map, **about), share
+
+
+def _is_known(share: float, banks: float) -> bool:
+    """Whether an own operation that explains a share is what was done.  banks: what the bank explains."""
+    return share >= max(_KNOWN, banks - _AS_GOOD) or share >= max(_PROBABLE, banks + _BETTER)
 
 
 @dataclass(frozen=True)
@@ -204,7 +210,9 @@ def _missed(motion: BodyMotion, frames: Mapping[str, Frame], share: float) -> tu
     lost: dict[str, float] = {}
     for group, part, amount in _amounts(motion):
         total[group] = total.get(group, 0.0) + amount
-        shown = frames[part].presence if part in frames else 0.0
+        shown = (
+            min(1.0, frames[part].presence / LEAST_SURETY) if part in frames else 0.0
+        )  # what doubt costs is not lost
         lost[group] = lost.get(group, 0.0) + amount * (1 - shown)
     whole = sum(total.values())
     return tuple(g for g in GROUPS if g in total and lost[g] > share * total[g] and total[g] > _MISSED * whole)

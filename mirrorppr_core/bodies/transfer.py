@@ -212,7 +212,9 @@ class BodySight:
         return ((local - (low + high) / 2) / ((high - low) / 2)).norm(p=4, dim=-1)
 
     def _still(self, measured: Copy, face: Face) -> bool:
-        """Whether what moved beside the face left the face itself alone."""
+        """Whether what moved beside the face left the face itself alone. Of a face that nobody saw nothing is read."""
+        if isinstance(face, Head):
+            return True
         height, width = measured.planes.shape[-2:]
         corner = torch.tensor([measured.left, measured.top])
         points = (pixel_grid(height, width)[0].movedim(0, -1) + 0.5) * measured.factor - 0.5 + corner
@@ -220,8 +222,6 @@ class BodySight:
         motion = length(measured.planes)[0, 0]
         if not bool(inside.any()):
             return True
-        if isinstance(face, Head):
-            return float(motion[inside].quantile(0.98)) < _FACE_STILL * float(motion.amax())
         share = self._face_share(measured.planes, measured.view(self.view.fit(face.landmarks)))
         return bool(share.any()) or float(motion[inside].quantile(0.98)) < _FACE_STILL * float(motion.amax())
 

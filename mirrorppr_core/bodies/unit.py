@@ -4,7 +4,8 @@
 
 over the measures that both photos tell. Foreshortening only ever makes a measure smaller, so the mean leans towards
 the largest (p = 4): a person from the side keeps the size that the torso says. The ratios are medians of people.
-A unit too small loses a little motion, one too large distorts; nothing here rounds up.
+A unit too small loses a little motion, one too large distorts: where the photos share few measures, one that only the
+exemplar shows foreshortened hardly makes the query larger.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from .frames import Body
 
 _POWER, _OF_TORSO = 4.0, 0.75
 _SHOULDERS, _UPPER_ARM = 0.72, 0.56  # of the torso
+_MOST_LARGER = 1.1  # times what the query's own measures say
 
 
 def measures(body: Body) -> Tensor:
@@ -42,7 +44,8 @@ def unit_of(told: Tensor) -> float | None:
 
 
 def shared_unit(query: Tensor, exemplar: Tensor) -> float | None:
-    """u of the query, given both photos' measures: over those told in both, times what the exemplar's own u has more.
+    """u of the query, given both photos' measures: over those told in both, times what the exemplar's own u has more,
+    up to a tenth.
 
     None where they share none.
     """
@@ -52,4 +55,4 @@ def shared_unit(query: Tensor, exemplar: Tensor) -> float | None:
     all_told, alike, other = unit_of(exemplar), unit_of(exemplar[both]), unit_of(query[both])
     if all_told is None or alike is None or other is None:
         return None
-    return other * all_told / alike
+    return other * min(all_told / alike, _MOST_LARGER)

@@ -24,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..bodies.frames import GROUPS
+from ..bodies.named import GROUP_OF
 from ..faces.locator import Face
 from ..faces.parts import PARTS, check_parts, part_weight
 from ..geometry.arithmetic import destinations, inverse, mixture, origins, sequence, weighted
@@ -103,15 +105,20 @@ class Blended(Law):
 
 @dataclass(frozen=True, kw_only=True)
 class Limited(Law):
-    """parts, side: see faces.parts.  region: (H, W) of the query, 0 to 1, or None; 0 is left alone."""
+    """parts, side: see faces.parts.  region: (H, W) of the query, 0 to 1, or None; 0 is left alone.
+    of_body: which of bodies.frames.GROUPS, wherever in the photo their motion lies."""
 
     of: AnyOperation
     parts: tuple[str, ...] = PARTS
     side: str = "both"
     region: Tensor | None = None
+    of_body: tuple[str, ...] = GROUPS
 
     def __post_init__(self) -> None:
         check_parts(self.parts, self.side)
+        unknown = [group for group in self.of_body if group not in GROUPS]
+        if unknown or not self.of_body:
+            raise ValueError(f"body parts {unknown or 'none'}: choose one or more of {', '.join(GROUPS)}")
         if self.region is not None and self.region.ndim != 2:
             raise ValueError(f"the mask is {tuple(self.region.shape)}: pass one picture's (H, W)")
 
@@ -229,8 +236,8 @@ def field_of(
     if isinstance(operation, Blended):
         fields = [field_of(one, face, apply, strength=strength, remarks=remarks) for one in operation.of]
         return mixture(fields, operation.weights)
-    field = field_of(operation.of, face, apply, strength=strength, remarks=remarks)
-    return _limited(field, operation, face)
+    inner = with_leaves(operation.of, lambda leaf: _of_body(leaf, operation.of_body))
+    return _limited(field_of(inner, face, apply, strength=strength, remarks=remarks), operation, face)
 
 
 def _in_a_row(
@@ -272,6 +279,16 @@ def _moved(face: Face, move: Callable[[Tensor], Tensor]) -> Face:
     landmarks, mesh = points.split([len(face.landmarks), len(face.mesh)])
     box = (*landmarks.amin(dim=0).tolist(), *landmarks.amax(dim=0).tolist())
     return replace(face, landmarks=landmarks, mesh=mesh, box=box)
+
+
+def _of_body(leaf: Leaf, groups: tuple[str, ...]) -> Leaf:
+    """With only these groups of what it does to the body."""
+    if set(groups) == set(GROUPS):
+        return leaf
+    if isinstance(leaf, Sliders):
+        kept = (one for one in leaf.amounts if not one.on_body or GROUP_OF[one.operation][0] in groups)
+        return replace(leaf, amounts=tuple(kept))
+    return leaf if leaf.body is None else replace(leaf, body=leaf.body.limited(groups))
 
 
 def _limited(field: Field, limit: Limited, face: Face) -> Field:

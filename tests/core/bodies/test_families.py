@@ -53,6 +53,12 @@ def test_the_unit_counts_only_what_both_photos_tell():
     assert unit_of(nobody) is None and shared_unit(nobody, whole) is None
 
 
+def test_an_exemplar_from_the_side_hardly_makes_the_query_larger():
+    side = measures(person(shoulder_r=(235, 200), shoulder_l=(265, 200)))
+    query = measures(person(untold=("hip_r", "hip_l", "elbow_r", "elbow_l")))
+    assert shared_unit(query, side / unit_of(side)) == pytest.approx(1.1 * unit_of(query))
+
+
 def test_every_part_of_a_person_who_shows_has_a_frame_and_a_group():
     names = frames_of(person(), 120.0)
     assert {"trunk", "neck", "head", "shoulder_r", "deltoid_l", "upper_arm_r", "forearm_l", "thigh_r", "shin_l"} <= set(

@@ -30,7 +30,7 @@ def arms_of(body):
     return body_motion(motion_of(ARMS, frames, places), places, body, 9.0, still_face=True)[0]
 
 
-@pytest.mark.parametrize(("told", "share"), [(1.0, 1.0), (0.75, 1.0), (0.5, 0.6)])
+@pytest.mark.parametrize(("told", "share"), [(1.0, 1.0), (0.96, 0.9), (0.75, 0.75), (0.5, 0.646)])
 def test_a_limb_that_is_hardly_told_moves_less_and_the_other_one_in_full(told, share):
     found = arms_of(person())
     full = carry(found, person(), 1.0, SIZE).field.dense()
@@ -47,6 +47,12 @@ def test_along_a_raised_arm_the_motion_turns_with_it():
     place = frame.origin + 0.5 * frame.length * frame.along + 0.13 * frame.unit * frame.outward
     there = moved[:, int(place[1]), int(place[0])]
     assert float(there @ frame.outward) > 0.8 * 0.02 * frame.unit and abs(float(there @ frame.along)) < 0.3
+
+
+def test_a_limb_that_is_far_too_long_is_a_mistake_and_is_left_alone():
+    found = arms_of(person())
+    moved = carry(found, person(wrist_r=(480.0, 640.0)), 1.0, SIZE).field.dense()[0]
+    assert (moved[:, 420:] == 0).all() and moved[:, :300].abs().amax() > 1
 
 
 def face_at(eyes: tuple[float, float], mean_face: torch.Tensor, size: float = 28.0) -> Face:

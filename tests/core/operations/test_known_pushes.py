@@ -54,6 +54,29 @@ def test_an_own_operation_comes_out_on_another_body_as_if_made_there(name):
     assert (moved - truth)[inside].norm(dim=1).mean() < 0.15 * truth[inside].norm(dim=1).mean()
 
 
+@pytest.mark.parametrize("name", GROUP_OF)
+def test_joints_that_were_seen_in_the_wrong_place_are_put_where_the_motion_says(name):
+    body, places = person(), grid()
+    off = 9.0 * torch.randn(body.points.shape, generator=torch.Generator().manual_seed(3))  # of a shoulder width of 120
+    found = told(pushed(name, body, places), replace(body, points=body.points + off), places)
+    assert [one.name for one in found.named] == [name]
+    assert found.named[0].right == pytest.approx(0.8, abs=0.08) == found.named[0].left
+    assert found.named[0].reach == pytest.approx(1.0, abs=0.12)
+
+
+def test_where_hips_cannot_be_told_a_waist_is_that_of_somebody_upright():
+    body, places = person(), grid()
+    found = told(pushed("body_shape_slim_waist", body, places), body, places)
+    moved = carry(found, person(untold=("hip_r", "hip_l")), 1.0, SIZE, None, KNOWN).field.dense()
+    full = carry(found, body, 1.0, SIZE, None, KNOWN).field.dense()
+    assert (moved - full).norm() < 0.3 * full.norm()
+
+
+def test_a_motion_beside_the_photo_of_all_operations_is_none_of_them():
+    places = torch.tensor([[2000.0, 2000.0], [2010.0, 2000.0]])
+    assert KNOWN.explained(torch.ones(2, 2), places, person()) is None
+
+
 def test_of_an_operation_on_one_side_the_other_side_stays():
     body, places = person(), grid()
     found = told(pushed("body_shape_slim_hand", body, places, side="right"), body, places)
