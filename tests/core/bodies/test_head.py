@@ -138,18 +138,18 @@ def test_a_face_of_40_pixels_is_found_where_a_head_is_told(model):
     assert face_near(locator, photo, [(800.0, 1200.0, 55.0)]) == []
 
 
-def test_a_face_of_60_pixels_and_the_body_below_it_get_each_their_own_share(model, smile, shoulders):
+def test_a_face_of_80_pixels_and_the_body_below_it_get_each_their_own_share(model, smile, shoulders):
     (known,) = locate(model.extractor.sight.locator, astronaut())
-    small = F.interpolate(astronaut().float() / 255, scale_factor=60 / known.size_px, mode="bicubic", antialias=True)
+    small = F.interpolate(astronaut().float() / 255, scale_factor=80 / known.size_px, mode="bicubic", antialias=True)
     photo = torch.full((1, 3, 1500, 1000), 0.45)
     photo[..., 300 : 300 + small.shape[-2], 420 : 420 + small.shape[-1]] = small.clamp(0, 1)
     result = model.retouch(photo, combined([smile, shoulders]), pose=PoseChoice("mini"))
     (face,), moved = result.faces, result.field.dense()
     x0, y0, x1, y1 = (int(v) for v in face.box)
-    assert abs(face.size_px - 60) < 8
+    assert abs(face.size_px - 80) < 8
     assert moved[..., y0:y1, x0:x1].abs().amax() > 0.3, "the smile"
     assert moved[..., y1 + 30 :, :].abs().amax() > 0.3, "the shoulders"
-    assert (moved[..., 800:, :] == 0).all() and (moved[..., :280, :] == 0).all()
+    assert (moved[..., 1000:, :] == 0).all() and (moved[..., :250, :] == 0).all()
 
 
 def test_a_cut_out_of_165_by_768_pixels_is_a_photo(model, shoulders):
