@@ -33,7 +33,7 @@ from .carry import load_carry
 from .editor import FieldEditor
 from .extractor import OperationExtractor
 from .field_dit import FieldDiT
-from .set_list import check_listed, check_owner, file_sha256, unchecked_note
+from .set_list import check_listed, check_owner, check_present, file_sha256, unchecked_note
 from .sight import Sight
 
 PARTS = ("locator", "mae", "rformer", "connector", "dit", "lora")
@@ -170,6 +170,7 @@ def load_editor(path: Path, sight: Sight | None = None, *, lora_strength: float 
     field_dit = filled(lambda: FieldDiT(dit.config), dit.state, path.name)
     merge(field_dit, lora.state, dit.config.lora, strength=lora_strength)
     carry = path.with_name("carry.safetensors")
+    check_present(carry)  # a set may come without, but not lose it
     if carry.is_file():
         check_listed(carry)
     return FieldEditor(

@@ -46,6 +46,13 @@ def check_listed(path: Path, sha256: str = "") -> None:
         )
 
 
+def check_present(path: Path) -> None:
+    """Raise FileNotFoundError if the set's list knows this file and it is not there."""
+    listed = _listed(path.parent)
+    if listed is not None and path.name in listed["sha256"] and not path.is_file():
+        raise FileNotFoundError(f"{path.name} is missing from {path.parent.name}/, whose {LIST} names it: {_REMEDY}")
+
+
 def check_owner(folder: Path, set_id: str) -> None:
     """Raise ValueError if the list in the folder is of another set."""
     listed = _listed(folder)

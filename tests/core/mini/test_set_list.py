@@ -189,3 +189,10 @@ def test_keys_and_names_of_any_length_leave_the_message_short(bare):
     with pytest.raises(ValueError, match="holds the part") as told:
         load_part(bare / "mae.safetensors", "mae")
     assert len(str(told.value)) <= 500
+
+
+def test_a_set_that_lost_a_file_of_its_list_is_refused_by_name(tmp_path):
+    copied = shutil.copytree(bundled_set(), tmp_path / "set")
+    (copied / "carry.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="carry.safetensors is missing"):
+        MirrorPPR.from_folder(copied)
