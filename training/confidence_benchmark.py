@@ -1,15 +1,12 @@
 """Does the confidence know which retouches are bad? Ranks and a reliability table; and the fit of its weights.
 
-    python -m training.confidence_benchmark --portraits DIR [--cases 27] [--half test]
-    python -m training.confidence_benchmark --portraits DIR --half fit      prints weights for mini/confidence.py
+    python -m training.confidence_benchmark --portraits DIR [--cases 27] [--first 0] [--out FILE]
+    python -m training.confidence_benchmark --portraits DIR --split train     prints weights for mini/confidence.py
 
-The evaluation's people are split into halves by a seed: weights are fitted on cases among the ones, and judged on cases
-among the others, whom the fit has never seen, neither as exemplar nor as query. Cases are drawn as Benchmark P's. Each
-is run undisturbed, with its query disturbed, with its exemplar disturbed (disturbances.py, by turns) and with its
-exemplar spoiled (spoiled_exemplars.py, by turns). The error is relEPE of the retouch; one that is refused says so
-itself and is not counted.
-
-Spearman's rank correlation between what the confidence expects and the error is asked to be 0.5 at least.
+Weights are fitted on cases among the train people and judged on cases among the eval people, whom the fit has never
+seen, neither as exemplar nor as query; evaluation/confidence_trials.py says what a case is. The fit also tells its rank
+correlation when every exemplar's person is left out in turn. Spearman's rank correlation between what the confidence
+expects and the error is asked to be 0.5 at least.
 """
 
 from __future__ import annotations
@@ -18,7 +15,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -27,96 +24,24 @@ from torch import Tensor
 
 from mirrorppr_core.file_writing import write_file
 from mirrorppr_core.mini.confidence import GOOD, LOW, Cues, confidence_in
-from mirrorppr_core.mini.editor import RetouchConfig
-from mirrorppr_core.mini.pipeline import MirrorPPR
+from mirrorppr_core.operations.llw_table import OPERATIONS
 
-from .evaluation.benchmark_cases import BenchmarkConfig, Case, Person, build_case, list_cases, load_people
-from .evaluation.disturbances import COMBINED, SINGLE
+from .data.labelled import labelled_portraits
+from .evaluation.benchmark_cases import BenchmarkConfig, Person, list_cases
+from .evaluation.confidence_trials import Trial, trials
 from .evaluation.intervals import mean_interval
-from .evaluation.known_truth import CasePictures, edited_region
-from .evaluation.metrics import relative_epe
-from .evaluation.retouchers import load_model, try_extract
-from .evaluation.spoiled_exemplars import SPOILS, Pair, Spoil
+from .evaluation.retouchers import load_model
 from .program import Parser, run
 
-HALVES = ("fit", "test")
+SPLITS = ("eval", "train")
 BAR = 0.5
-_SEED = 1
-_RIDGE = 3.0  # in trials
+_SEEDS = {"eval": 0, "train": 7}  # eval: the cases of Benchmark P
+_CUES = tuple(one.name for one in fields(Cues) if one.name != "kind")
+_KINDS = tuple(OPERATIONS)
+_RIDGE_CUES, _RIDGE_KINDS = 3.0, 5.0  # in trials; what is known of few cases is shrunk
+_KIND_SCALE = 2.0
 _BINS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
-_SPOILS = ("median 7", "Gaussian 2 px", "sunglasses", "bars on the face", "sharpened",
-           "half the size", "strap removed on the face", "JPEG 40")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One retouch.  what: the case and what was done to it."""
-
-    what: str
-    person: str
-    cues: Cues
-    error: float
-
-
-def half_of(people: list[Person], half: str) -> list[Person]:
-    """The people of one half, all their portraits."""
-    names = sorted({person.identity for person in people})
-    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(_SEED)).tolist()
-    first = {names[i] for i in order[: len(names) // 2]}
-    return [person for person in people if (person.identity in first) == (half == "fit")]
-
-
-def trials(model: MirrorPPR, cases: Sequence[Case], portraits: Path) -> Iterator[Trial]:
-    everything = (*SINGLE, *COMBINED)
-    spoils = [spoil for spoil in SPOILS if spoil.name in _SPOILS]
-    for index, case in enumerate(cases):
-        pictures = build_case(case, portraits)
-        before, after, query = pictures.exemplar_before, pictures.exemplar_after, pictures.query
-        of_query, of_exemplar = everything[index % len(everything)], everything[(index + 5) % len(everything)]
-        disturbed = of_query.motion(pictures.displacement)
-        runs = {
-            "undisturbed": (before, after, query, pictures.displacement, pictures.region),
-            f"query {of_query.name}": (
-                before, after, of_query.picture(query), disturbed, edited_region(disturbed, scale=of_query.scale)
-            ),
-            f"exemplar {of_exemplar.name}": (
-                of_exemplar.picture(before), of_exemplar.picture(after), query, pictures.displacement, pictures.region
-            ),
-        }  # fmt: skip
-        spoil = spoils[index % len(spoils)]
-        spoiled = _spoiled(spoil, case, pictures, index)
-        runs[f"exemplar {spoil.name}"] = (*spoiled, query, pictures.displacement, pictures.region)
-        for name, (first, second, photo, truth, region) in runs.items():
-            found = _one(model, first, second, photo, truth, region)
-            if found is not None:
-                yield Trial(f"{case.label}, {name}", case.query.identity, *found)
-
-
-def _spoiled(spoil: Spoil, case: Case, pictures: CasePictures, seed: int) -> tuple[Tensor, Tensor]:
-    before = pictures.exemplar_before
-    truth = torch.zeros_like(before[:, :2])  # not looked at by spoils that leave the motion as long as it is
-    hidden = torch.zeros_like(before[:, :1], dtype=torch.bool)
-    pair = Pair(
-        before=before, after=pictures.exemplar_after, truth=truth, mesh=case.exemplar.mesh, hidden=hidden, seed=seed
-    )
-    worse = spoil.apply(pair)
-    return worse.before, worse.after
-
-
-def _one(
-    model: MirrorPPR, before: Tensor, after: Tensor, query: Tensor, truth: Tensor, region: Tensor
-) -> tuple[Cues, float] | None:
-    """None where it was refused, or nothing was found to move."""
-    operation, _ = try_extract(model, before, after)
-    if operation is None:
-        return None
-    try:
-        result = model.retouch(query, operation, RetouchConfig(face="largest"))
-    except ValueError:
-        return None
-    if not result.cues or not result.cues[0]:
-        return None
-    return result.cues[0][0], float(relative_epe(result.field.dense(), truth, region))
+_DRAWS = 1000  # of people, for the interval of the correlation
 
 
 def spearman(x: Tensor, y: Tensor) -> float:
@@ -131,31 +56,91 @@ def spearman(x: Tensor, y: Tensor) -> float:
     return float(torch.corrcoef(pair)[0, 1])
 
 
-def fitted(found: Sequence[Trial]) -> tuple[dict[str, float], dict[str, float], float, float]:
-    """Ridge regression of log error on the cues: usual values, weights, usual log error, spread."""
-    names = [one.name for one in fields(Cues)]
-    x = torch.tensor([[getattr(t.cues, name) for name in names] for t in found], dtype=torch.float64)
+@dataclass(frozen=True)
+class Fit:
+    """The log of the expected error is at_usual + weights of the cues, against the usual ones, + kinds by their share.
+
+    usual, weights: by cue.  kinds: by operation.  spread: of log errors around it.
+    """
+
+    usual: dict[str, float]
+    weights: dict[str, float]
+    kinds: dict[str, float]
+    at_usual: float
+    spread: float
+
+    def log_error(self, trial: Trial) -> float:
+        own = sum(self.weights[name] * (getattr(trial.cues, name) - self.usual[name]) for name in _CUES)
+        return self.at_usual + own + sum(self.kinds.get(name, 0.0) * share for name, share in trial.shares.items())
+
+
+def fitted(found: Sequence[Trial]) -> Fit:
+    """Ridge regression of log error on the cues and on the shares of named operations. No cue may lower the error."""
+    cues = torch.tensor([[getattr(t.cues, name) for name in _CUES] for t in found], dtype=torch.float64)
+    kinds = torch.tensor([[t.shares.get(name, 0.0) for name in _KINDS] for t in found], dtype=torch.float64)
+    x = torch.cat([cues, _KIND_SCALE * kinds], dim=1)
     y = torch.tensor([math.log(max(t.error, 0.02)) for t in found], dtype=torch.float64)
-    usual, middle = x.median(0).values, y.mean()
-    centred = x - x.mean(0)
-    weights = torch.linalg.solve(centred.T @ centred + _RIDGE * torch.eye(len(names)), centred.T @ (y - middle))
-    weights = weights.clamp(min=0)  # every cue is made to grow with the error
-    at_usual = float(middle + weights @ (usual - x.mean(0)))
-    spread = float((y - at_usual - (x - usual) @ weights).std())
-    round_all = {name: round(float(v), 3) for name, v in zip(names, usual, strict=True)}
-    return round_all, {n: round(float(w), 3) for n, w in zip(names, weights, strict=True)}, at_usual, spread
+    centred, ridge = x - x.mean(0), torch.tensor([_RIDGE_CUES] * len(_CUES) + [_RIDGE_KINDS] * len(_KINDS))
+    used = torch.arange(x.shape[1])
+    while True:
+        part = centred[:, used]
+        solved = torch.linalg.solve(part.T @ part + torch.diag(ridge[used].double()), part.T @ (y - y.mean()))
+        against = (solved < 0) & (used < len(_CUES))
+        if not against.any():
+            break
+        used = used[~against]
+    weights = torch.zeros(x.shape[1], dtype=torch.float64).index_copy(0, used, solved)
+    usual = cues.median(0).values
+    at_usual = float(
+        y.mean() + weights[: len(_CUES)] @ (usual - cues.mean(0)) - weights[len(_CUES) :] @ x.mean(0)[len(_CUES) :]
+    )
+    own = [round(float(w), 3) for w in weights[: len(_CUES)]]
+    fit = Fit(
+        usual={n: round(float(v), 2) for n, v in zip(_CUES, usual, strict=True)},
+        weights=dict(zip(_CUES, own, strict=True)),
+        kinds={n: round(_KIND_SCALE * float(w), 2) for n, w in zip(_KINDS, weights[len(_CUES) :], strict=True)},
+        at_usual=round(at_usual, 3),
+        spread=0.0,
+    )
+    off = y - torch.tensor([fit.log_error(trial) for trial in found], dtype=torch.float64)
+    return Fit(**{**asdict(fit), "spread": round(float(off.std()), 3)})
+
+
+def left_out(found: Sequence[Trial]) -> float:
+    """Spearman where each exemplar's person is left out of the fit that judges them."""
+    expected = [0.0] * len(found)
+    for person in {trial.exemplar for trial in found}:
+        fit = fitted([trial for trial in found if trial.exemplar != person])
+        for i, trial in enumerate(found):
+            if trial.exemplar == person:
+                expected[i] = fit.log_error(trial)
+    return spearman(torch.tensor(expected), torch.tensor([trial.error for trial in found]))
+
+
+def interval_of(expected: Tensor, errors: Tensor, people: Sequence[str]) -> tuple[float, float]:
+    """95 % of Spearman's correlation, people drawn with replacement."""
+    names, generator = sorted({*people}), torch.Generator().manual_seed(0)
+    rows = [torch.tensor([i for i, p in enumerate(people) if p == name]) for name in names]
+    values = []
+    for _ in range(_DRAWS):
+        drawn = torch.cat([rows[i] for i in torch.randint(len(rows), (len(rows),), generator=generator).tolist()])
+        values.append(spearman(expected[drawn], errors[drawn]))
+    low, high = torch.tensor(values).nanquantile(torch.tensor([0.025, 0.975])).tolist()
+    return low, high
 
 
 def report(found: Sequence[Trial]) -> str:
     expected = [confidence_in(trial.cues) for trial in found]
     errors = torch.tensor([trial.error for trial in found])
     values = torch.tensor([one.value for one in expected])
-    correlation = spearman(torch.tensor([one.expected_error for one in expected]), errors)
+    foretold = torch.tensor([one.expected_error for one in expected])
+    low, high = interval_of(foretold, errors, [trial.person for trial in found])
     good = (errors <= GOOD).float()
     lines = [
         f"{len(found)} retouches of {len({trial.person for trial in found})} people, mean error {errors.mean():.3f}, "
         f"{100 * float(good.mean()):.0f} % of them good (at most {GOOD:g}).",
-        f"Spearman of expected and real error: {correlation:.2f} (asked for: {BAR:g})",
+        f"Spearman of expected and real error: {spearman(foretold, errors):.2f} [{low:.2f}, {high:.2f}] (asked for: "
+        f"{BAR:g}); undisturbed alone: {_of_undisturbed(found, foretold, errors):.2f}",
         "",
         "| confidence | retouches | mean confidence | really good | mean error |",
         "|---|---|---|---|---|",
@@ -177,6 +162,11 @@ def report(found: Sequence[Trial]) -> str:
     return "\n".join(lines)
 
 
+def _of_undisturbed(found: Sequence[Trial], foretold: Tensor, errors: Tensor) -> float:
+    clean = torch.tensor([trial.what.endswith(", undisturbed") for trial in found])
+    return spearman(foretold[clean], errors[clean])
+
+
 def _calibration(values: Tensor, good: Tensor) -> float:
     gaps = []
     for low, high in zip(_BINS, _BINS[1:], strict=False):
@@ -189,7 +179,7 @@ def _calibration(values: Tensor, good: Tensor) -> float:
 def read_trials(path: Path) -> list[Trial]:
     """As `write_trials` left them."""
     rows = json.loads(path.read_text())
-    return [Trial(row["what"], row["person"], Cues(**row["cues"]), row["error"]) for row in rows]
+    return [Trial(**{**row, "cues": Cues(**row["cues"])}) for row in rows]
 
 
 def write_trials(path: Path, found: Sequence[Trial]) -> None:
@@ -202,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--portraits", type=Path, required=True, help="folder of portraits.csv and landmarks.npz")
     parser.add_argument("--cases", type=int, default=27, help="so many, each run in four ways")
     parser.add_argument("--first", type=int, default=0, help="the case to begin with, to run it in parts")
-    parser.add_argument("--half", choices=HALVES, default="test", help="whose people; fit prints new weights")
+    parser.add_argument("--split", choices=SPLITS, default=SPLITS[0], help="whose people; train prints new weights")
     parser.add_argument("--weights", type=Path, help="folder of a matched set; the bundled one by default")
     parser.add_argument("--trials", type=Path, nargs="+", help="files that earlier parts have written, beside this one")
     parser.add_argument("--out", type=Path, help="keep the trials in this file")
@@ -214,10 +204,13 @@ def _work(options: argparse.Namespace) -> None:
     if options.cases < 0 or options.first < 0:
         raise ValueError(f"--cases {options.cases} --first {options.first}: use 0 or more")
     found = [trial for path in options.trials or () for trial in read_trials(path)]
-    people = half_of(load_people(options.portraits), options.half)
-    cases = list_cases(people, BenchmarkConfig(seed=HALVES.index(options.half)))
-    if options.cases:
-        for trial in trials(load_model(options.weights), cases[options.first :][: options.cases], options.portraits):
+    people = [
+        Person(file=one.file, identity=one.identity, mesh=one.mesh)
+        for one in labelled_portraits(options.portraits, split=options.split)
+    ]
+    cases = list_cases(people, BenchmarkConfig(seed=_SEEDS[options.split]))[options.first :][: options.cases]
+    if cases:
+        for trial in trials(load_model(options.weights), cases, options.portraits, first=options.first):
             found.append(trial)
             if options.verbose:
                 sure = confidence_in(trial.cues)
@@ -227,10 +220,9 @@ def _work(options: argparse.Namespace) -> None:
     if len(found) < 10:
         raise ValueError(f"{len(found)} retouches are too few to say anything: run more cases")
     print(report(found))
-    if options.half == "fit":
-        usual, weights, at_usual, spread = fitted(found)
-        print("", f"_USUAL = {usual}", f"_WEIGHTS = {weights}", sep="\n")
-        print(f"_USUAL_LOG_ERROR = {at_usual:.3f}", f"_SPREAD = {spread:.3f}", sep="\n")
+    if options.split == "train":
+        print("", f"Spearman with each exemplar's person left out of the fit: {left_out(found):.2f}", sep="\n")
+        print(*(f"{name} = {value}" for name, value in asdict(fitted(found)).items()), sep="\n")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from ..side_by_side import side_by_side
 from .bank_fit import one_way_of
 from .close_up import CloseUp, close_up
 from .codec import FieldCodec, motion_scale
-from .confidence import confidence_in, cues_of, misplaced
+from .confidence import Explained, Names, confidence_in, cues_of, misplaced
 from .findings import Found, check_aligned, moved_beside, notes_on
 from .not_transferred import not_transferred
 from .operation import Evidence, Operation
@@ -205,7 +205,8 @@ class OperationExtractor:
             softened=abs(close.explained.softer_px),
         )
         judged = replace(operation, evidence=evidence)
-        sure = confidence_in(cues_of(judged, self._one_way))
+        names = Names.of(atoms_of(self.config.dit.operations))
+        sure = confidence_in(cues_of(judged, names, Explained.of(judged, names)))
         return replace(judged, confidence=sure.value, notes=judged.notes + sure.note)
 
     def _straightened(

@@ -34,7 +34,7 @@ from ..side_by_side import side_by_side
 from .arithmetic import Leaf
 from .carry import CarryNet, carried
 from .codec import FieldCodec, motion_scale
-from .confidence import Cues, apart, cues_of, misplaced
+from .confidence import Cues, Explained, Names, apart, cues_of, misplaced
 from .field_dit import FieldCondition, FieldDiT
 from .operation import Operation
 from .sight import Sight
@@ -103,26 +103,32 @@ class Person:
         canonical = self.sight.view
         view = canonical.fit(face.landmarks)
         frame = self.walk.frame
-        motion = frame.given.pop(0) if frame is not None and frame.given else self._answer(operation, face, view)
+        if frame is not None and frame.given:
+            motion, atoms = frame.given.pop(0), None
+        else:
+            motion, atoms = self._answer(operation, face, view)
         if frame is not None:
             frame.answers.append(motion)
         _, moved = side_by_side(
-            lambda: self._judge(operation, motion, face, view),
+            lambda: self._judge(operation, motion, atoms, face, view),
             lambda: self._on_photo(motion * canonical.window * strength, view),
         )
         return moved
 
-    def _judge(self, operation: Operation, motion: Tensor, face: Face, view: FaceView) -> None:
-        """How sure this part of the retouch is."""
-        one_way, canonical = self.field_dit.bank_fit.one_way, self.sight.view
-        placed = misplaced(motion, face, view, canonical)
-        cues = cues_of(operation, one_way, query_place=placed, apart=apart(motion, operation.motion))
-        self.cues.append(cues)
+    def _judge(self, operation: Operation, motion: Tensor, atoms: Tensor | None, face: Face, view: FaceView) -> None:
+        """How sure this part of the retouch is.  atoms: the named operations on this face, where they were asked."""
+        names = Names.of(atoms_of(self.config.dit.operations))
+        explained = Explained.of(operation, names)
+        placed = misplaced(motion, face, view, self.sight.view)
+        other = None if atoms is None else apart(motion, explained.on(atoms, operation))
+        self.cues.append(cues_of(operation, names, explained, query_place=placed, apart=other))
 
-    def _answer(self, operation: Operation, face: Face, view: FaceView) -> Tensor:
-        """The motion in the canonical view, (1, 2, N, N) cells."""
+    def _answer(self, operation: Operation, face: Face, view: FaceView) -> tuple[Tensor, Tensor | None]:
+        """The motion in the canonical view, (1, 2, N, N) cells, and what the named operations do to this face, where
+        the network was asked."""
         canonical, codec, scale = self.sight.view, FieldCodec(), motion_scale(operation.motion)
-        latent = copied = codec.encode(operation.motion, scale)
+        latent, atoms = codec.encode(operation.motion, scale), None
+        copied = latent
         if self.walk.refine:
             believed = trust(operation, self.field_dit.bank_fit.one_way)
             atoms, features, laid = side_by_side(

@@ -9,9 +9,21 @@ from toys import SEEING, astronaut, hopper, push, save_set
 from mirrorppr_core.exemplar import Exemplar
 from mirrorppr_core.faces.locator import Face
 from mirrorppr_core.faces.view import CanonicalView, ViewConfig
-from mirrorppr_core.mini.confidence import _USUAL, GOOD, LOW, Cues, apart, confidence_in, mean_evidence, misplaced
-from mirrorppr_core.mini.operation import Evidence
+from mirrorppr_core.mini.confidence import (
+    _USUAL,
+    GOOD,
+    LOW,
+    Cues,
+    Explained,
+    Names,
+    apart,
+    confidence_in,
+    mean_evidence,
+    misplaced,
+)
+from mirrorppr_core.mini.operation import Evidence, Operation
 from mirrorppr_core.mini.pipeline import MirrorPPR
+from mirrorppr_core.operations.atoms import Atom
 
 
 @pytest.mark.parametrize("cue", [one.name for one in fields(Cues)])
@@ -30,6 +42,28 @@ def test_a_low_confidence_is_told_with_its_reason_and_a_high_one_is_not():
     low = confidence_in(replace(_USUAL, hidden=1.0, left=0.0))
     assert low.value < LOW and low.note[0].startswith(f"confidence {low.value:.2f}: ")
     assert confidence_in(replace(_USUAL, left=-3.0)).note == ()
+
+
+def test_operations_that_are_hard_to_repeat_lower_the_confidence_by_their_share():
+    atoms = (Atom("lip_thickness", 60), Atom("nose_alar", -60), Atom("mouth_smile", 60))
+    names = Names.of(atoms)
+    assert names.kinds[0] > 0 > names.kinds[1] and names.kinds[2] == 0
+    generator = torch.Generator().manual_seed(0)
+    bank = torch.randn(1, 3, 2, 64, 64, generator=generator)
+    seen = {"tokens": torch.zeros(1, 1, 1), "shape": torch.zeros(1, 2, 64, 64), "atoms": bank, "set_id": "0"}
+    shown = [Explained.of(Operation(motion=bank[:, i], **seen), names) for i in range(2)]
+    hard, easy = (confidence_in(replace(_USUAL, kind=float(one.shares @ names.kinds))) for one in shown)
+    assert shown[0].shares[0] > 0.9 and shown[1].shares[1] > 0.9
+    assert hard.value < confidence_in(_USUAL).value < easy.value and "hard to repeat" in hard.reason
+
+
+def test_what_named_operations_explain_goes_with_the_other_face_and_the_rest_is_copied():
+    names = Names.of((Atom("lip_thickness", 60), Atom("nose_alar", -60)))
+    bank, other = torch.randn(2, 1, 2, 2, 64, 64, generator=torch.Generator().manual_seed(1)).unbind()
+    rest = 0.01 * torch.randn(1, 2, 64, 64, generator=torch.Generator().manual_seed(2))
+    operation = Operation(tokens=torch.zeros(1, 1, 1), motion=bank[:, 0] + rest, shape=0 * rest, atoms=bank, set_id="0")
+    there = Explained.of(operation, names).on(other, operation)
+    assert apart(there, other[:, 0]) < 0.1 and apart(operation.motion, other[:, 0]) > 1
 
 
 def test_looks_that_agree_do_not_shift_a_motion_and_looks_that_do_not_shift_it_by_their_share():

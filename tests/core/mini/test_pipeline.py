@@ -142,7 +142,7 @@ def test_the_strongest_retouch_hardly_folds_and_says_where_it_does(model, operat
 def test_a_motion_that_would_fold_is_softened_and_says_so(model, operation):
     wild = replace(operation, motion=6 * operation.motion)
     result = model.retouch(hopper(), wild, RetouchConfig(refine=False))
-    assert "was softened" in result.notes[0]
+    assert any("was softened" in note for note in result.notes)
 
 
 def test_the_same_seed_gives_the_same_photo(model, operation, result):
