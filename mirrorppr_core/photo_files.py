@@ -50,8 +50,9 @@ class Photo:
         return replace(self, pixels=pixels)
 
 
-def read_photo(path: Path, *, cmyk: str = "refuse") -> Photo:
-    """cmyk: "convert" turns print colours into sRGB; else they are refused.
+def read_photo(path: Path, *, cmyk: str = "refuse", frame: int | None = None) -> Photo:
+    """cmyk: "convert" turns print colours into sRGB; else they are refused.  frame: which one of a file that holds
+    several, from 0 (count_frames); without, such a file is refused.
 
     Raises FileNotFoundError or PictureError that names the file and the remedy.
     """
@@ -62,12 +63,16 @@ def read_photo(path: Path, *, cmyk: str = "refuse") -> Photo:
         formats = _formats(path)
         check_tiff(path, name)
     with open_picture(path, formats=formats) as picture:
+        if frame is not None:
+            picture.seek(frame)
         metadata, was = read_metadata(picture), orientation(picture)
-        several = _check_frames(picture, name)
+        several = _check_frames(picture, name) if frame is None else ()
         with open(path, "rb") as stream:
             depth = depth_of(picture, stream.read(_HEADER))
         check_depth(depth, name)
         deep = depth.bits == 16
+        if deep and frame is not None:
+            raise PictureError(f"{name} holds frames of 16 bits, which are not read: save them as single pictures")
         if deep:
             array = read_deep(path, picture, name)
             grey = array.shape[2] < 3
@@ -82,6 +87,15 @@ def read_photo(path: Path, *, cmyk: str = "refuse") -> Photo:
         pixels = torch.cat([pixels[:, :1].expand(-1, 3, -1, -1), pixels[:, 1:]], dim=1)
     metadata = replace(upright(metadata, was), notes=metadata.notes + several)
     return Photo(pixels.contiguous(), metadata, origin)
+
+
+def count_frames(path: Path) -> int:
+    """How many pictures meant to be seen a file holds; 1 for photos, with previews and gain maps or without.
+
+    Raises as read_photo does.
+    """
+    with open_picture(path, formats=_formats(path) if path.is_file() else FORMATS) as picture:
+        return 1 if _belongs_to_one(picture) is not None else picture.n_frames
 
 
 def write_photo(path: Path, photo: Photo, saving: Saving | None = None) -> tuple[str, ...]:
@@ -127,6 +141,18 @@ def _formats(path: Path) -> tuple[str, ...]:
 
 def _check_frames(picture: Image.Image, name: str) -> tuple[str, ...]:
     """Notes. Raises PictureError where a file holds more pictures than one that are meant to be seen."""
+    notes = _belongs_to_one(picture)
+    if notes is not None:
+        return notes
+    kind = "pages" if picture.format == "TIFF" else "frames"
+    raise PictureError(
+        f"{name} holds {picture.n_frames} {kind}, and one photo is meant: save them as single pictures, or have each "
+        "retouched by itself with `retouch --frames each` (`album --sequence` for the single frames of one shot)"
+    )
+
+
+def _belongs_to_one(picture: Image.Image) -> tuple[str, ...] | None:
+    """Notes on what else a file of one photo holds; None where it holds several."""
     count = getattr(picture, "n_frames", 1)
     if count == 1:
         return ()
@@ -140,11 +166,7 @@ def _check_frames(picture: Image.Image, name: str) -> tuple[str, ...]:
         picture.seek(0)
         if all(reduced):
             return ("the TIFF's smaller copies of itself are not kept",)
-    kind = "pages" if picture.format == "TIFF" else "frames"
-    raise PictureError(
-        f"{name} holds {count} {kind}, and one photo is meant: save them as single pictures, then give them all "
-        "(`album --sequence` for the frames of one shot)"
-    )
+    return None
 
 
 def _eight_bits(picture: Image.Image, name: str) -> tuple[np.ndarray, bool]:

@@ -49,9 +49,10 @@ class Saving:
                 f"quality={self.quality} is of JPEG and WebP: a {self.format} keeps every bit, leave it out"
             )
 
-    def name_for(self, source: Path) -> str:
-        """The result's file name."""
-        return source.name if self.format == SAME else f"{source.stem}{_SUFFIXES[self.format]}"
+    def name_for(self, source: Path, frame: int | None = None) -> str:
+        """The result's file name; that of a frame, from 0, counts from 1."""
+        stem = source.stem if frame is None else f"{source.stem}_{frame + 1:04d}"
+        return f"{stem}{source.suffix if self.format == SAME else _SUFFIXES[self.format]}"
 
     def kind_for(self, origin: Origin) -> str:
         """The format of the file that is written."""

@@ -30,5 +30,6 @@ def saving_of(options: Any) -> Saving:
     return Saving(format=options.format, quality=options.quality)
 
 
-def read_query(path: Path, options: Any) -> Photo:
-    return read_photo(path, cmyk=options.cmyk)
+def read_query(path: Path, options: Any, frame: int | None = None) -> Photo:
+    """frame: of a file that holds several, from 0."""
+    return read_photo(path, cmyk=options.cmyk, frame=frame)

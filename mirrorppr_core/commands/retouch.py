@@ -3,6 +3,7 @@
     python -m mirrorppr_core retouch --before B --after A --query Q [Q ...] --out DIR
     python -m mirrorppr_core retouch --operation LOOK.safetensors --query Q [Q ...] --out DIR
     python -m mirrorppr_core retouch ... --format same     16-bit TIFF stays 16-bit TIFF, JPEG stays JPEG
+    python -m mirrorppr_core retouch ... --frames each     an animation or a file of pages: a result for each
     python -m mirrorppr_core retouch --engine qwen --weights SET --base QWEN_IMAGE_EDIT ...
 
 Everything that can be checked is checked before the first result is written. A query that fails (no face, say) is
@@ -15,7 +16,8 @@ import json
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from ..mini.arithmetic import AnyOperation
 from ..mini.editor import MAX_STRENGTH, RetouchConfig
 from ..mini.files import bundled_set
 from ..mini.pipeline import MirrorPPR
-from ..photo_files import Photo, check_saving, prepare_folder, write_photo
+from ..photo_files import Photo, check_saving, count_frames, prepare_folder, write_photo
 from ..photo_saving import Saving
 from .ending import tell_when_stopped
 from .results import add_results, read_query, saving_of
@@ -52,6 +54,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--pose-query", type=Path, nargs="+", help="the same for the queries, a file each")
     parser.add_argument("--weights", type=Path, help="folder of a matched set (default: the bundled Mini)")
     add_results(parser)
+    parser.add_argument(
+        "--frames",
+        choices=("refuse", "each"),
+        default="refuse",
+        help="queries that hold several frames or pages: refuse them, or retouch each by itself into NAME_0001 ...",
+    )
     qwen = parser.add_argument_group("with --engine qwen")
     parser.add_argument("--engine", choices=("mini", "qwen"), default="mini", help="mini (default) or the paper's")
     qwen.add_argument("--base", type=Path, help="diffusers folder of Qwen-Image-Edit")
@@ -80,10 +88,12 @@ def _retouch(options: Any) -> dict[str, Any]:
     seed = 0 if options.seed is None else options.seed
     config = RetouchConfig(strength=options.strength, num_steps=num_steps, seed=seed, face=options.face)
     saving = saving_of(options)
-    targets = _targets(options.query, options.out, saving, keep=source_files(options))
-    joints = options.pose_query or [None] * len(targets)
-    if len(joints) != len(targets):
-        raise ValueError(f"--pose-query names {len(joints)} files for {len(targets)} queries: give one for each")
+    targets = _targets(options, saving, keep=source_files(options))
+    joints = dict(zip(options.query, options.pose_query or [None] * len(options.query), strict=False))
+    if options.pose_query and len(options.pose_query) != len(options.query):
+        raise ValueError(
+            f"--pose-query names {len(options.pose_query)} files for {len(options.query)} queries: give one for each"
+        )
     began = time.perf_counter()
     model = MirrorPPR.from_folder(options.weights or bundled_set())
     loaded = time.perf_counter()
@@ -91,8 +101,8 @@ def _retouch(options: Any) -> dict[str, Any]:
     prepare_folder(options.out)
     rows: list[dict[str, Any]] = []
     tell_when_stopped(set=model.editor.set_id, **source.report, queries=rows)
-    for (query, target), file in zip(targets, joints, strict=True):
-        rows.append(_one(model, source.operation, config, query, target, file, options))
+    for target in targets:
+        rows.append(_one(model, source.operation, config, target, joints[target.query], options))
     return {
         "set": model.editor.set_id,
         **source.report,
@@ -105,23 +115,23 @@ def _one(
     model: MirrorPPR,
     operation: AnyOperation,
     config: RetouchConfig,
-    query: Path,
-    target: Path,
+    target: Target,
     pose: Path | None,
     options: Any,
 ) -> dict[str, Any]:
-    began = time.perf_counter()
+    began, query = time.perf_counter(), target.query
     try:
-        photo = read_query(query, options)
+        photo = read_query(query, options, target.frame)
         check_saving(photo, saving_of(options), query.name)
         result = model.retouch(photo.pixels, operation, config, pose=pose_choice(options.pose, pose, photo.pixels))
-        lost = write_photo(target, photo.with_pixels(result.image), saving_of(options))
+        lost = write_photo(target.path, photo.with_pixels(result.image), saving_of(options))
     except (ValueError, OSError) as error:
         return _failure(query, error)
     changed = (result.image != photo.pixels).any(dim=1).float().mean()
     return {
         "query": str(query),
-        "output": str(target),
+        **({} if target.frame is None else {"frame": target.frame + 1}),
+        "output": str(target.path),
         "seconds": round(time.perf_counter() - began, 3),
         "largest_displacement_px": round(result.field.max_px, 3),
         "changed_share": round(float(changed), 6),
@@ -144,6 +154,8 @@ def _retouch_qwen(options: Any) -> dict[str, Any]:
     source_files(options)
     if options.weights is None or options.base is None:
         raise ValueError("--engine qwen needs --weights (`python -m mirrorppr_core fetch`) and --base: name both")
+    if options.frames != "refuse":
+        raise ValueError("--frames is Mini's: give the Qwen engine single pictures")
     if options.face != "only":
         raise ValueError("--face is Mini's: the Qwen engine sees the whole picture. Leave it out, or crop the photo.")
     RetouchConfig(strength=options.strength)  # same range
@@ -153,7 +165,7 @@ def _retouch_qwen(options: Any) -> dict[str, Any]:
     if len(options.before) > 1:
         raise ValueError("--engine qwen reads one pair: name one --before and one --after")
     saving = saving_of(options)
-    targets = _targets(options.query, options.out, saving, keep=pair_files(options))
+    targets = [(one.query, one.path) for one in _targets(options, saving, keep=pair_files(options))]
     exemplar = read_pairs(options)[0]
     engine = QwenEngine.from_folders(weights=options.weights, base=options.base, device=options.device)
     operation = engine.extract(exemplar)
@@ -204,27 +216,45 @@ def _failure(query: Path, error: Exception) -> dict[str, Any]:
     return {"query": str(query), "error": str(error)}
 
 
-def _targets(queries: list[Path], out: Path, saving: Saving, *, keep: tuple[Path, ...]) -> list[tuple[Path, Path]]:
+@dataclass(frozen=True)
+class Target:
+    """A photo to retouch and its result file.  frame: of a query that holds several, from 0."""
+
+    query: Path
+    path: Path
+    frame: int | None = None
+
+
+def _targets(options: Any, saving: Saving, *, keep: tuple[Path, ...]) -> list[Target]:
     """Each query with its result file. Refuses missing queries, name clashes and results over any of the inputs."""
-    missing = [str(q) for q in queries if not q.is_file()]
+    missing = [str(q) for q in options.query if not q.is_file()]
     if missing:
         raise FileNotFoundError(f"no such file: {', '.join(missing)}. Check the paths; nothing was written.")
-    targets: dict[Path, Path] = {}
-    for query in queries:
-        target = out / saving.name_for(query)
-        if target in targets:
+    targets: dict[Path, Target] = {}
+    for query, frame in ((q, frame) for q in options.query for frame in _frames(q, options.frames)):
+        path = options.out / saving.name_for(query, frame)
+        if path in targets:
             raise ValueError(
-                f"{targets[target]} and {query} would both be written to {target}: rename one, or run them into "
+                f"{targets[path].query} and {query} would both be written to {path}: rename one, or run them into "
                 "two folders"
             )
-        if target.is_dir():
-            raise ValueError(
-                f"{target} is a folder where the result should go: move it, or choose another --out folder"
-            )
-        if target.exists() and target.resolve() in {path.resolve() for path in (*queries, *keep)}:
-            raise ValueError(f"the result for {query} would replace {target}: choose another --out folder")
-        targets[target] = query
-    return [(query, target) for target, query in targets.items()]
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder where the result should go: move it, or choose another --out folder")
+        if path.exists() and path.resolve() in {one.resolve() for one in (*options.query, *keep)}:
+            raise ValueError(f"the result for {query} would replace {path}: choose another --out folder")
+        targets[path] = Target(query, path, frame)
+    return list(targets.values())
+
+
+def _frames(query: Path, wanted: str) -> Sequence[int | None]:
+    """The frames of a query that are each retouched; None for a photo, and for what reading it will refuse."""
+    if wanted != "each":
+        return (None,)
+    try:
+        count = count_frames(query)
+    except (ValueError, OSError):
+        return (None,)
+    return range(count) if count > 1 else (None,)
 
 
 def _leave_no_empty_folder(out: Path) -> None:

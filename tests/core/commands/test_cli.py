@@ -170,6 +170,28 @@ def refused(capsys, out: Path, *words: str) -> str:
     return report["error"]
 
 
+@pytest.mark.parametrize("name", ["moving.webp", "moving.png", "pages.tif"])
+def test_frames_and_pages_are_retouched_one_by_one_where_that_is_asked_for(files, tmp_path, capsys, name):
+    first = picture(hopper())
+    second = first.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    lossless = {"lossless": True} if name.endswith("webp") else {}
+    first.save(files / name, save_all=True, append_images=[second], **lossless)
+    assert "--frames each" in run(capsys, *arguments(files, tmp_path, name))[2]
+    for out, options in (("all", ["--frames", "each"]), ("still", ["--frames", "each", "--strength", "0"])):
+        status, report, _ = run(capsys, *arguments(files, tmp_path / out, name, "hopper.png"), *options)
+        assert status == 0 and [row.get("frame") for row in report["queries"]] == [1, 2, None]
+        stem = Path(name).stem
+        assert sorted(p.name for p in (tmp_path / out).iterdir()) == [
+            "hopper.png",
+            f"{stem}_0001.png",
+            f"{stem}_0002.png",
+        ]
+    for number, frame in enumerate((first, second), start=1):
+        kept = pixels(tmp_path / "still" / f"{stem}_{number:04d}.png")
+        assert (kept[..., :3] == np.array(frame)).all()
+        assert (pixels(tmp_path / "all" / f"{stem}_{number:04d}.png") != kept).any()
+
+
 def bad_inputs(files: Path) -> dict[str, tuple[str, str]]:
     """Name of a file -> the words that say what it is, as a query and as after; both written into the folder."""
     photo = picture(astronaut())
