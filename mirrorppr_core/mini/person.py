@@ -157,7 +157,7 @@ class Person:
                 on_step=self.walk.on_step,
             )
             latent = codec.encode(laid, scale).lerp(answer, believed)
-        return codec.decode(latent, scale, shown=copied)
+        return codec.decode(latent, scale, shown=copied), atoms
 
     def _from_sliders(self, sliders: Sliders, strength: float, face: Face) -> Field:
         on_face = tuple(
