@@ -139,7 +139,7 @@ def test_a_retouch_so_strong_that_hardly_any_detail_stays_is_still_a_pair(model)
 @pytest.mark.parametrize("quality", [85, 50])
 def test_a_retouch_saved_as_jpeg_is_not_taken_for_a_change_of_the_background(model, quality):
     operation = model.extract(Exemplar(astronaut(), as_jpeg(retouched_mouth(astronaut()), quality)))
-    assert not operation.is_identity and operation.notes == ()
+    assert not operation.is_identity and not [note for note in operation.notes if not note.startswith("confidence")]
 
 
 def test_a_body_edit_alone_says_that_the_body_moved(model):
