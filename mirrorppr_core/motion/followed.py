@@ -23,7 +23,7 @@ from .estimate import MeasuredMotion, MotionConfig, estimate_motion
 # Strong local edits need a plate that bends, and more steps to get there; it costs twice as much.
 SOFT = MotionConfig(iterations=(8, 8, 8, 8, 6, 4), bending=0.003)
 _BENDS = 0.4  # pixels of motion per pixel; professional edits stay below
-_LEFT = 0.003  # of the squared difference between the pictures, unexplained: less is rounding and resampling
+_MUCH, _LEFT = 0.03, 0.003  # of the squared difference, unexplained: worth the time; and what is rounding, resampling
 _CLEARLY = 0.8  # of what was left, at most, after another round
 _ROUNDS = 3
 
@@ -44,6 +44,8 @@ def followed(
     displacement = motion.displacement
     brought = warp(source, displacement)
     left = float(((brought - target).square() * seen).sum())
+    if left <= _MUCH * still:
+        return motion
     for _ in range(_ROUNDS):
         if left <= _LEFT * still:
             break
