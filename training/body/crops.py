@@ -25,6 +25,7 @@ from torch import Tensor
 from mirrorppr_core.bodies.pose_network import FACE_SPREAD, MIRROR_JOINTS
 
 from .data import PosePhoto
+from .surroundings import in_anothers_light, other_background
 
 TIGHT = 1.3  # side of the tight square, in longest sides of the box of joints and face
 _BEND_NODES, _BEND = 6, 0.035  # nodes a side; standard deviation at each, of half the square
@@ -61,13 +62,20 @@ class Square:
 
 
 def sampled_batch(
-    photos: Sequence[PosePhoto], others: Sequence[PosePhoto], seeds: Sequence[int], size: int, hard: float
+    photos: Sequence[PosePhoto],
+    others: Sequence[PosePhoto],
+    seeds: Sequence[int],
+    size: int,
+    hard: float,
+    moved: float = 0.0,
 ) -> PoseBatch:
-    """One augmented square of `size` pixels for each photo and seed. others: pictures to lay over and beside.
+    """One augmented square of `size` pixels for each photo and seed. others: pictures to lay over, beside and behind.
 
     hard: how often squares are bent, covered, far from upright or of parts alone; 1 is much harder than use.
+    moved: how often people stand before another background or in another picture's light.
     """
-    return _stacked([augmented(photo, others, seed, size, hard) for photo, seed in zip(photos, seeds, strict=True)])
+    pairs = zip(photos, seeds, strict=True)
+    return _stacked([augmented(photo, others, seed, size, hard, moved) for photo, seed in pairs])
 
 
 def plain_batch(photos: Sequence[PosePhoto], size: int) -> PoseBatch:
@@ -100,7 +108,9 @@ def _shown(photo: PosePhoto, square: Square, extent: np.ndarray, face: np.ndarra
     return pixels, *labels
 
 
-def augmented(photo: PosePhoto, others: Sequence[PosePhoto], seed: int, size: int, hard: float) -> tuple[Tensor, ...]:
+def augmented(
+    photo: PosePhoto, others: Sequence[PosePhoto], seed: int, size: int, hard: float, moved: float = 0.0
+) -> tuple[Tensor, ...]:
     rng = np.random.default_rng(seed)
     extent = _cut(photo, rng)
     square = _drawn_square(photo, extent, hard, rng)
@@ -110,6 +120,11 @@ def augmented(photo: PosePhoto, others: Sequence[PosePhoto], seed: int, size: in
     face = _drawn_face(photo, extent, rng)
     pixels, places, weight, told, sure, torso = _cropped(photo, square, extent, bend, face, size)
     colour = pixels[:3]
+    if moved:  # nothing is drawn otherwise: the same seeds give the same squares as ever
+        if rng.random() < moved:
+            colour.copy_(other_background(colour, places, weight > 0, float(torso), others, rng))
+        if rng.random() < moved:
+            colour.copy_(in_anothers_light(colour, others[int(rng.integers(len(others)))], rng))
     if rng.random() < 0.12 * hard:
         _lay_beside(colour, places, weight, others, rng)
     covered = torch.zeros(size, size, dtype=torch.bool)

@@ -48,12 +48,14 @@ class PoseSettings:
     real_share: float = 0.4  # of the drawn squares, where there are pictures of both kinds
     side_px: int = CROP_PX  # of the squares
     hard: float = 1.0  # how far the squares are harder than use, see crops.sampled_batch
+    moved: float = 0.0  # how often people stand before another background or in another light, see there
 
     def __post_init__(self) -> None:
-        if not 0 <= self.real_share <= 1 or not 0 <= self.hard <= 1 or self.side_px < 64 or self.side_px % 32:
+        shares = (self.real_share, self.hard, self.moved)
+        if not all(0 <= share <= 1 for share in shares) or self.side_px < 64 or self.side_px % 32:
             raise ValueError(
-                f"real_share={self.real_share}, hard={self.hard}, side_px={self.side_px}: need shares from 0 to "
-                f"1 and a multiple of 32 from 64; {CROP_PX} is what the network sees in use"
+                f"real_share={self.real_share}, hard={self.hard}, moved={self.moved}, side_px={self.side_px}: need "
+                f"shares from 0 to 1 and a multiple of 32 from 64; {CROP_PX} is what the network sees in use"
             )
 
 
@@ -80,7 +82,12 @@ class PoseSource:
         rows = range(part * size // parts, (part + 1) * size // parts)
         seeds = [seed_of("body", self.seed, step, row) for row in rows]
         return sampled_batch(
-            [self.drawn(seed) for seed in seeds], self.photos, seeds, self.settings.side_px, self.settings.hard
+            [self.drawn(seed) for seed in seeds],
+            self.photos,
+            seeds,
+            self.settings.side_px,
+            self.settings.hard,
+            self.settings.moved,
         )
 
     def drawn(self, seed: int) -> PosePhoto:
