@@ -73,7 +73,7 @@ BODY = (
         weight_decay=0.05, clip=5.0, samples={"real_share": 0.5, "hard": 0.8}, starts={"body": "body-both"},
     ),
     Stage(
-        name="body-moved", module="body", trains="pose network", steps=8000, batch=32, learning_rate=1.5e-3,
+        name="body-moved", module="body", trains="pose network", steps=10000, batch=32, learning_rate=1.5e-3,
         weight_decay=0.05, clip=5.0, samples={"real_share": 0.55, "hard": 0.8, "moved": 0.4},
         starts={"body": "body-long"},
     ),
