@@ -20,12 +20,14 @@ from ..motion.clean import part_affine
 from ..motion.estimate import MeasuredMotion
 from ..motion.explained import Explained, explained_motion
 from ..motion.faint import MAX_SIDE, faint_motion, is_faint, told_from_px
+from ..motion.smears import without_smears
 from ..side_by_side import side_by_side
 from ..windows import enlarged, window_mean
 
 # Motion is measured on a crop brought near this resolution. Finer is lost on the view; on coarser crops the estimator's
 # grid skips over eyes and lips (on a 92 px face: relative error 0.65 as is, 0.11 on the crop enlarged 3 times).
 _MEASURE_PX_PER_CELL = 8.0
+_FACE_MARGIN = 0.03  # of the face's longer side
 _REPAINTED = 0.2  # mean difference over about a cell that a warp leaves; blur and sharpening stay below 0.16
 
 
@@ -51,8 +53,15 @@ class CloseUp:
     softer_px: float
 
 
-def close_up(before: Tensor, after: Tensor, view: FaceView, canonical: CanonicalView, global_affine: Tensor) -> CloseUp:
-    """before, after: (1, C, H, W), lying on each other.  view: of the face in before.
+def close_up(
+    before: Tensor,
+    after: Tensor,
+    view: FaceView,
+    canonical: CanonicalView,
+    global_affine: Tensor,
+    landmarks: Tensor,
+) -> CloseUp:
+    """before, after: (1, C, H, W), lying on each other.  view, landmarks (130, 2): of the face in before.
 
     global_affine: (1, 2, 3) in photo pixels, how the pictures as wholes differ. An edit of the whole face fills the
     close-up, where it could not be told from that.
@@ -63,7 +72,10 @@ def close_up(before: Tensor, after: Tensor, view: FaceView, canonical: Canonical
     explained = explained_motion(
         source=source, target=target, global_affine=part_affine(global_affine, left=box[0], top=box[1], factor=factor)
     )
-    displacement = explained.motion.displacement
+    doubted = explained.painted | explained.unsure
+    outline = (landmarks[list(OVAL)] - landmarks.new_tensor(box[:2]) + 0.5) / factor - 0.5
+    face = on_face(outline, *doubted.shape[-2:], margin=_FACE_MARGIN)
+    displacement = without_smears(explained.motion.displacement, doubted, face)
     motion = canonical.motion_from_photo(displacement, close)
     told = told_from_px(explained.motion) * factor
     if is_faint(explained.motion) and not explained.clipped and (source != target).any():

@@ -169,9 +169,11 @@ class OperationExtractor:
         )
         check_aligned(overall, laid, person.box)
         slip = part_affine(overall.motion.global_affine, left=0, top=0, factor=1 / overview.factor)
-        moved = Copy(moved_beside(overall, laid), overview.factor)
+        moved = Copy(moved_beside(overall, laid, person.landmarks), overview.factor)
         close, beside, lost = side_by_side(
-            lambda: None if isinstance(person, Head) else close_up(before, after, view, canonical, slip),
+            lambda: (
+                None if isinstance(person, Head) else close_up(before, after, view, canonical, slip, person.landmarks)
+            ),
             lambda: self.sight.bodies.read(before, after, moved, person, pose),
             lambda: not_transferred(before, after, overview, overall, person.box),
         )
@@ -187,7 +189,7 @@ class OperationExtractor:
             shape=view.shape,
             atoms=atoms,
             set_id=self.set_id,
-            notes=laid.notes + notes_on(found, laid, person.mesh) + lost,
+            notes=laid.notes + notes_on(found, laid, person.landmarks) + lost,
             body=beside.body,
             thumbnails=_thumbnails(small),
         )

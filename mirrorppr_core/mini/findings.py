@@ -15,6 +15,7 @@ from ..faces.outline import on_face as face_mask
 from ..geometry.displacement import length
 from ..motion.explained import Explained
 from ..motion.pairing import Laid, mostly_moved
+from ..motion.smears import without_smears
 from ..windows import window_mean
 from .close_up import CloseUp
 
@@ -62,10 +63,18 @@ def check_aligned(overall: Explained, laid: Laid, box: tuple[float, ...]) -> Non
         )
 
 
-def moved_beside(overall: Explained, laid: Laid) -> Tensor:
+def moved_beside(overall: Explained, laid: Laid, landmarks: Tensor) -> Tensor:
     """The motion of the whole photo, (1, 2, h, w), for the body's part; none where so much is new that the rest of it
-    is only led across."""
-    return overall.motion.displacement * (not _much_is_new(overall, laid))
+    is only led across, and none that imitates paint.  landmarks: (130, 2) of the face, in photo pixels."""
+    doubted = overall.painted | overall.unsure
+    face = _face(landmarks, doubted, laid.overview.factor)
+    return without_smears(overall.motion.displacement, doubted, face) * (not _much_is_new(overall, laid))
+
+
+def _face(landmarks: Tensor, mask: Tensor, factor: float) -> Tensor:
+    """Where the overview shows the face: like the mask."""
+    outline = (landmarks[list(OVAL)] + 0.5) / factor - 0.5
+    return face_mask(outline, *mask.shape[-2:], margin=_FACE_MARGIN)
 
 
 def _much_is_new(overall: Explained, laid: Laid) -> bool:
@@ -73,8 +82,8 @@ def _much_is_new(overall: Explained, laid: Laid) -> bool:
     return share > _MUCH or not laid.one_photo
 
 
-def notes_on(found: Found, laid: Laid, mesh: Tensor) -> tuple[str, ...]:
-    """mesh: (478, 2) of the face, in photo pixels."""
+def notes_on(found: Found, laid: Laid, landmarks: Tensor) -> tuple[str, ...]:
+    """landmarks: (130, 2) of the face, in photo pixels."""
     notes, beside, overview = [], found.beside, laid.overview
     # Averaged over 5 pixels, so that the noise of a JPEG does not count as a change.
     change = window_mean(F.pad(overview.after - overview.before, (2, 2, 2, 2)), 5).abs().amax() > _VISIBLE
@@ -91,8 +100,7 @@ def notes_on(found: Found, laid: Laid, mesh: Tensor) -> tuple[str, ...]:
     painted, unsure = found.overall.painted, found.overall.unsure
     on_face = torch.zeros_like(painted)
     if painted.any() or unsure.any():
-        outline = (mesh[list(OVAL)] + 0.5) / overview.factor - 0.5
-        on_face = face_mask(outline, *painted.shape[-2:], margin=_FACE_MARGIN)
+        on_face = _face(landmarks, painted, overview.factor)
     if found.close.repainted or (painted & on_face).any():
         notes.append(
             "part of the face was repainted (glasses, teeth, closed eyes, text?), which no motion explains: what "
