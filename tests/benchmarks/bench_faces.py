@@ -4,8 +4,8 @@
 
 Group photos: twelve eval portraits, brought to faces of 60 or 100 px, are laid on a textured background of 24 and 60
 megapixels; every size runs in a process of its own, whose peak memory is told beyond what it was before. A face counts
-as found where a found box covers most of it. Faceless pictures: crops of scikit-image's photos of things and textures, of the
-portraits' own backgrounds beside the person, drawn shapes and noise; what is found there is a false face.
+as found where a found box covers most of it. Faceless pictures: crops of scikit-image's photos of things and textures,
+of the portraits' own backgrounds beside the person, drawn shapes and noise; what is found there is a false face.
 """
 
 from __future__ import annotations
