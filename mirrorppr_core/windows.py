@@ -12,6 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .stopping import stop_if_asked
+
+_STRIDE = 4  # pixels that `connected` goes at a time
+
 
 def block_mean(planes: Tensor, size: int) -> Tensor:
     """Mean of each size x size block; blocks that the right or lower edge cuts average what is there.
@@ -40,6 +44,18 @@ def highest_around(planes: Tensor, reach: int) -> Tensor:
     for dim in (-2, -1):
         planes = _largest(_edged(planes, reach, dim, float("-inf")), 2 * reach + 1, dim)
     return planes
+
+
+def connected(places: Tensor, seeds: Tensor) -> Tensor:
+    """The connected places that hold a seed; gaps of a few pixels are stepped over.  Both (1, 1, H, W) bool."""
+    reached = places & seeds
+    for _ in range(max(places.shape[-2:])):
+        stop_if_asked()
+        further = (highest_around(reached.float(), _STRIDE) > 0) & places
+        if torch.equal(further, reached):
+            break
+        reached = further
+    return reached
 
 
 def enlarged(planes: Tensor, times: int) -> Tensor:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ..geometry.displacement import invert, pixel_grid, warp
 from ..side_by_side import side_by_side
-from ..windows import block_mean, highest_around
+from ..windows import block_mean, connected, highest_around
 from .estimate import MeasuredMotion, MotionConfig, blur, estimate_motion
 from .followed import SOFT, followed
 from .residual import ColourMatch, beyond_reach, match_colours
@@ -127,7 +127,7 @@ class _Left:
         added, removed = beyond_reach(self.new, self.old, reach), beyond_reach(self.old, self.new, reach)
         foreign = _notable_parts(torch.maximum(added, removed)) & ~self.known
         core = foreign & self.unexplained
-        return _grown(_reaching(foreign | self.unexplained, core), _MARGIN_PX)
+        return _grown(connected(foreign | self.unexplained, core), _MARGIN_PX)
 
 
 def _measured_without(
@@ -159,17 +159,6 @@ def _notable_parts(difference: Tensor) -> Tensor:
     """Where it counts, without specks.  (1, 1, h, w) in [0, 1] -> bool."""
     core = (blur(difference) > _FROM).float()
     return _grown(1 - _grown(1 - core, _SPECK_PX), _SPECK_PX) > 0
-
-
-def _reaching(places: Tensor, seeds: Tensor) -> Tensor:
-    """The connected places that hold a seed.  Both (1, 1, h, w) bool."""
-    reached = places & seeds
-    for _ in range(max(places.shape[-2:])):
-        further = _grown(reached, 4) & places
-        if torch.equal(further, reached):
-            break
-        reached = further
-    return reached
 
 
 def _grown(mask: Tensor, by_px: int) -> Tensor:

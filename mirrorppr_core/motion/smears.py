@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..stopping import stop_if_asked
-from ..windows import block_mean, highest_around
+from ..windows import block_mean, connected, highest_around
 from .estimate import blur
 
 _STEP = 2  # pixels: asked at half the size
@@ -23,7 +22,6 @@ _MOVES_PX, _LONG = 0.3, 0.05  # what counts as motion; share of the longest, whe
 _TOUCHES_PX = 12  # from paint to what touches it
 _BENDS = 0.25  # pixels of motion per pixel; edits of a body stay below
 _MOST_PARTS = 8
-_REACH = 4  # pixels by which a part is followed at a time
 
 
 def without_smears(displacement: Tensor, doubted: Tensor, face: Tensor) -> Tensor:
@@ -57,7 +55,7 @@ def _smears(moving: Tensor, bends: Tensor, doubted: Tensor, face: Tensor) -> Ten
             break
         seed = torch.zeros_like(left)
         seed.view(-1)[int(left.flatten().int().argmax())] = True
-        part = _reached(moving, seed)
+        part = connected(moving, seed)
         left = left & ~part
         seen = part & ~doubted
         if not (part & face).any() and seen.any() and float(bends[seen].max()) > _BENDS:
@@ -70,18 +68,6 @@ def _bending(displacement: Tensor) -> Tensor:
     across = (displacement[..., 1:] - displacement[..., :-1]).abs().amax(1, keepdim=True)
     down = (displacement[..., 1:, :] - displacement[..., :-1, :]).abs().amax(1, keepdim=True)
     return torch.maximum(F.pad(across, (0, 1)), F.pad(down, (0, 0, 0, 1)))
-
-
-def _reached(places: Tensor, seed: Tensor) -> Tensor:
-    """The connected places around a seed."""
-    reached = seed
-    for _ in range(max(places.shape[-2:])):
-        stop_if_asked()
-        further = _grown(reached, _REACH) & places
-        if torch.equal(further, reached):
-            break
-        reached = further
-    return reached
 
 
 def _grown(mask: Tensor, by: int) -> Tensor:
