@@ -183,6 +183,18 @@ def _is_known(candidate: Candidate, faces: list[Face]) -> bool:
     return any(f.box[0] <= x <= f.box[2] and f.box[1] <= y <= f.box[3] for f in faces)
 
 
+def face_again(locator: Locator, image: Tensor, near: Face) -> Face | None:
+    """The face that a photo (1, C, H, W) shows where this one is, or about there; None where none can be read."""
+    box = locator.box_of(near)
+    part = _around(image, box)
+    again = locator.face_at(part.planes, Candidate(near.score, part.to_photo.inverted().after(box)))
+    if again is None:
+        return None
+    again = _moved(again, part.to_photo)
+    away = (again.landmarks.mean(0) - near.landmarks.mean(0)).norm()
+    return again if float(away) < 0.25 * near.size_px else None
+
+
 def _read_closely(locator: Locator, image: Tensor, face: Face, factor: int) -> Face:
     """A face of the reduced copy, read again from native pixels where the copy was too coarse for it."""
     placed = _moved(
@@ -190,14 +202,7 @@ def _read_closely(locator: Locator, image: Tensor, face: Face, factor: int) -> F
     )
     if factor == 1 or face.size_px >= _SHARP_FACE_PX:
         return placed
-    box = locator.box_of(placed)
-    part = _around(image, box)
-    again = locator.face_at(part.planes, Candidate(face.score, part.to_photo.inverted().after(box)))
-    if again is None:
-        return placed
-    again = _moved(again, part.to_photo)
-    away = (again.landmarks.mean(0) - placed.landmarks.mean(0)).norm()
-    return again if float(away) < 0.25 * placed.size_px else placed
+    return face_again(locator, image, placed) or placed
 
 
 def _moved(face: Face, to_photo: Similarity) -> Face:

@@ -66,6 +66,16 @@ def weighted(field: Field, weight: Tensor) -> Field:
     return replace(field, displacement=field.displacement * weight)
 
 
+def apart(one: Field, other: Field) -> float:
+    """By how many pixels two motions of one photo differ where they differ most."""
+    _check_one_photo([one, other])
+    moving = [field for field in (one, other) if field.displacement.numel()]
+    if len(moving) < 2:
+        return max((field.max_px for field in moving), default=0.0)
+    box = _around(moving, rim=0)
+    return float(length(_seen(one, box) - _seen(other, box)).amax())
+
+
 def inverse(field: Field) -> Undone:
     """The field that undoes this one. Where the map does not fold, after both no pixel is off by 0.05 px."""
     if not field.displacement.numel():

@@ -11,7 +11,10 @@ view. An expression is a small tree; `field_of` walks it for one face. It knows 
 is the caller's, who gets faces that earlier steps have moved.
 
 To undo an operation on a photo that shows its result, the face before it must be known: the one that the operation
-turns into the face at hand. It is found by repetition (take back what the operation would do to the last guess).
+turns into the face at hand. It is found by repetition: take back what the operation would do to the last guess, and
+look at the photo that this makes. Landmarks are found a little elsewhere on a retouched face than the retouch moved
+them to, and the photo before is the one that the operation was made for. After other steps there is no photo to look
+at, and no need: those have carried the landmarks along.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from ..bodies.frames import GROUPS
 from ..bodies.named import GROUP_OF
 from ..faces.locator import Face
 from ..faces.parts import PARTS, check_parts, part_weight
-from ..geometry.arithmetic import destinations, inverse, mixture, origins, sequence, weighted
+from ..geometry.arithmetic import apart, destinations, inverse, mixture, origins, sequence, weighted
 from ..geometry.displacement import pixel_grid
 from ..geometry.field import Field
 from ..operations.sliders import Sliders
@@ -37,8 +40,9 @@ from .several import mean_of
 
 MOST = 2.0  # times the exemplar, all factors together
 _GUESSES = 12
-_SETTLED_PX = 0.01  # by which the last guess of the face before moved, at most
-_UNSETTLED_PX = 0.1  # more is worth a remark
+# By which the last guess of the face before changed the motion, at most; by which it is worth a remark. The larger of
+# pixels and a share of the longest motion.
+_SETTLED, _UNSETTLED = (0.01, 0.002), (0.1, 0.02)
 _STEPS_PER_EYE_DISTANCE = 48  # at which the weights of parts are computed
 
 
@@ -208,13 +212,22 @@ def moves_face(operation: AnyOperation) -> bool:
 
 # What a leaf does to one face at a strength (negative: the opposite motion).
 Apply = Callable[[Leaf, float, Face], Field]
+# A look at the photo that a motion turned into the one at hand: the face there, about where the given one is, and what
+# leaves do there. None where it cannot be read.
+LookBefore = Callable[[Field, Face], tuple[Face, Apply] | None]
 
 
 def field_of(
-    operation: AnyOperation, face: Face, apply: Apply, *, strength: float = 1.0, remarks: list[str] | None = None
+    operation: AnyOperation,
+    face: Face,
+    apply: Apply,
+    *,
+    strength: float = 1.0,
+    remarks: list[str] | None = None,
+    look: LookBefore | None = None,
 ) -> Field:
     """The motion of one face of a photo.  strength: of the whole; negative takes a made-up operation back.
-    remarks: gets what a user should know about the result.
+    remarks: gets what a user should know about the result.  look: where the face is as the photo shows it.
 
     Raises ValueError where strengths multiply to more than 200 %, or a mask is of another size than the photo.
     """
@@ -226,51 +239,70 @@ def field_of(
             )
         return apply(operation, strength, face)
     if isinstance(operation, Scaled):
-        return field_of(operation.of, face, apply, strength=strength * operation.factor, remarks=remarks)
+        return field_of(operation.of, face, apply, strength=strength * operation.factor, remarks=remarks, look=look)
     if isinstance(operation, Undone):
         if strength < 0:
-            return field_of(operation.of, face, apply, strength=-strength, remarks=remarks)
-        return _undone(operation.of, face, apply, strength, remarks)
+            return field_of(operation.of, face, apply, strength=-strength, remarks=remarks, look=look)
+        return _undone(operation.of, face, apply, strength, remarks, look)
     if isinstance(operation, Combined):
-        return _in_a_row(operation.steps, face, apply, strength, remarks)
+        return _in_a_row(operation.steps, face, apply, strength, remarks, look)
     if isinstance(operation, Blended):
-        fields = [field_of(one, face, apply, strength=strength, remarks=remarks) for one in operation.of]
+        fields = [field_of(one, face, apply, strength=strength, remarks=remarks, look=look) for one in operation.of]
         return mixture(fields, operation.weights)
     inner = with_leaves(operation.of, lambda leaf: _of_body(leaf, operation.of_body))
-    return _limited(field_of(inner, face, apply, strength=strength, remarks=remarks), operation, face)
+    return _limited(field_of(inner, face, apply, strength=strength, remarks=remarks, look=look), operation, face)
 
 
 def _in_a_row(
-    steps: tuple[AnyOperation, ...], face: Face, apply: Apply, strength: float, remarks: list[str] | None
+    steps: tuple[AnyOperation, ...],
+    face: Face,
+    apply: Apply,
+    strength: float,
+    remarks: list[str] | None,
+    look: LookBefore | None,
 ) -> Field:
     if strength < 0:
         steps, strength = tuple(Undone(of=step) for step in reversed(steps)), -strength
-    total = field_of(steps[0], face, apply, strength=strength, remarks=remarks)
+    total = field_of(steps[0], face, apply, strength=strength, remarks=remarks, look=look)
     for step in steps[1:]:
         now = _moved(face, lambda points, done=total: destinations(points, done))
         total = sequence(total, field_of(step, now, apply, strength=strength, remarks=remarks))
     return total
 
 
-def _undone(operation: AnyOperation, face: Face, apply: Apply, strength: float, remarks: list[str] | None) -> Field:
-    before, change = face, math.inf
+def _undone(
+    operation: AnyOperation,
+    face: Face,
+    apply: Apply,
+    strength: float,
+    remarks: list[str] | None,
+    look: LookBefore | None,
+) -> Field:
+    if isinstance(operation, Undone):
+        return field_of(operation.of, face, apply, strength=strength, remarks=remarks, look=look)
+    made = field_of(operation, face, apply, strength=strength)
     for _ in range(_GUESSES):
-        field = field_of(operation, before, apply, strength=strength)
-        guess = _moved(face, lambda points, made=field: origins(points, made))
-        change = float((guess.mesh - before.mesh).norm(dim=1).amax())
-        before = guess
-        if change < _SETTLED_PX:
+        before = _moved(face, lambda points, made=made: origins(points, made))
+        seen = None if look is None else look(made, before)
+        last, made = made, field_of(operation, *(seen or (before, apply)), strength=strength)
+        change = apart(made, last)
+        if change <= _bound(_SETTLED, made):
             break
-    back = inverse(field_of(operation, before, apply, strength=strength))
+    back = inverse(made)
     if remarks is not None and back.num_left:
         remarks.append(
             f"the operation folds at {back.num_left} pixels of this face: what it covers up there cannot be taken back"
         )
-    if remarks is not None and change > _UNSETTLED_PX:
+    if remarks is not None and change > _bound(_UNSETTLED, made):
         remarks.append(
-            f"the face before the operation is known only to {change:.1f} px: taking it back is not exact on this photo"
+            f"what the operation did here is known only to {change:.1f} px: taking it back is not exact on this photo"
         )
     return back.field
+
+
+def _bound(least: tuple[float, float], motion: Field) -> float:
+    """Pixels."""
+    return max(least[0], least[1] * motion.max_px)
 
 
 def _moved(face: Face, move: Callable[[Tensor], Tensor]) -> Face:

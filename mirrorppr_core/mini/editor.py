@@ -41,7 +41,7 @@ from .confidence import Cues, confidence_in
 from .field_dit import FieldDiT
 from .findings import FACELESS
 from .operation import Operation
-from .person import SOFTENED, Frame, Person, Walk
+from .person import Frame, Person, Walk
 from .sight import Sight
 
 MAX_STRENGTH = MOST
@@ -138,7 +138,10 @@ class FieldEditor:
         people = [self._person(query, face, connector, walk, pose) for face in faces]
         remarks: list[str] = []
         strong = people if config.strength != 0 else []
-        fields = [field_of(operation, p.face, p.apply, strength=config.strength, remarks=remarks) for p in strong]
+        fields = [
+            field_of(operation, p.face, p.apply, strength=config.strength, remarks=remarks, look=p.before)
+            for p in strong
+        ]
         field = settled(joined(fields, Field.zero(height, width)))
         remarks += [note for person in people for note in person.notes]
         if faceless and moves_face(operation):
@@ -149,7 +152,7 @@ class FieldEditor:
             faces=tuple(faces),
             notes=operation.notes
             + tuple(dict.fromkeys(remarks))
-            + _fold_notes(field, softened=any(person.softened for person in people))
+            + _fold_notes(field)
             + _doubts(people, " ".join(operation.notes))
             + search_notes(height, width),
             num_found=0 if faceless else len(found),
@@ -202,14 +205,11 @@ def _check_region(region: Tensor | None, height: int, width: int) -> None:
         raise ValueError(f"the mask is {rw}x{rh} but the query is {width}x{height}: {fix}")
 
 
-def _fold_notes(field: Field, *, softened: bool) -> tuple[str, ...]:
-    notes = []
-    if softened:
-        notes.append(SOFTENED)
+def _fold_notes(field: Field) -> tuple[str, ...]:
     folded = _folded_pixels(field.displacement)
-    if folded:
-        notes.append(f"the motion folds over itself at {folded} pixels, which shows as a smear: lower the strength")
-    return tuple(notes)
+    if not folded:
+        return ()
+    return (f"the motion folds over itself at {folded} pixels, which shows as a smear: lower the strength",)
 
 
 def _folded_pixels(displacement: Tensor) -> int:

@@ -4,13 +4,14 @@
     sliders     the named motions on the face's own landmarks and the body's joints, no network
 
 Steps of an expression move the face, so a leaf is asked about other landmarks than those that were found. The encoder's
-features stay those of the photo: it sees the face straightened, and there a moved face looks as it did before.
+features stay those of the photo: it sees the face straightened, and there a moved face looks as it did before. What is
+to be undone was made for another photo, the one before, and there the person is looked at again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -20,8 +21,10 @@ from ..bodies.head import Head
 from ..bodies.pose_network import MEDIAPIPE_POSE
 from ..bodies.sources import PoseChoice
 from ..faces.locator import Face
+from ..faces.search import face_again
 from ..faces.view import FaceView
-from ..geometry.field import Field, joined
+from ..geometry.arithmetic import inverse, origins
+from ..geometry.field import Field, apply_field, joined
 from ..geometry.unfold import unfold
 from ..networks.config import ModelConfig
 from ..networks.connector import Connector
@@ -31,7 +34,7 @@ from ..operations.bank import PhotoFace, bank_motions
 from ..operations.on_body import as_pose, body_field
 from ..operations.sliders import Sliders
 from ..side_by_side import side_by_side
-from .arithmetic import Leaf
+from .arithmetic import Apply, Leaf
 from .carry import CarryNet, carried
 from .codec import FieldCodec, motion_scale
 from .confidence import Cues, Explained, Names, apart, cues_of, misplaced
@@ -82,7 +85,6 @@ class Person:
     pose: PoseChoice  # where the joints come from
     notes: list[str] = field(default_factory=list)
     cues: list[Cues] = field(default_factory=list)
-    softened: bool = False
 
     def apply(self, leaf: Leaf, strength: float, face: Face) -> Field:
         """The motion of a leaf on this person, whose face is now as given."""
@@ -98,6 +100,22 @@ class Person:
         if (leaf.motion != 0).any() and not isinstance(self.face, Head):
             parts.append(self._of_face(leaf, strength, face))
         return joined(parts, self._nothing)
+
+    def before(self, made: Field, near: Face) -> tuple[Face, Apply] | None:
+        """This person on the photo that a motion turned into this one, and what leaves do there. None where the face
+        cannot be read, or is known from elsewhere: nobody has seen it, or other frames tell it better.
+
+        near: about where it is.
+        """
+        if isinstance(self.face, Head) or self.walk.frame is not None:
+            return None
+        photo = apply_field(self.query, inverse(made).field)
+        face = face_again(self.sight.locator, photo, near)
+        if face is None:
+            return None
+        given = tuple(replace(one, points=origins(one.points, made)) for one in self.pose.given)
+        person = replace(self, query=photo, face=face, pose=replace(self.pose, given=given))
+        return face, person.apply
 
     def _of_face(self, operation: Operation, strength: float, face: Face) -> Field:
         canonical = self.sight.view
@@ -180,7 +198,8 @@ class Person:
     def _on_photo(self, wanted: Tensor, view: FaceView) -> Field:
         """Motion in the view (1, 2, N, N) as a field, softened where it would fold."""
         motion = unfold(wanted, view.shape)
-        self.softened |= not torch.equal(motion, wanted)
+        if not torch.equal(motion, wanted):
+            self.notes.append(SOFTENED)
         return self.sight.view.motion_to_photo(motion, view, height=self._size[0], width=self._size[1])
 
     @cached_property

@@ -4,7 +4,7 @@ import pytest
 import torch
 from synthetic import bump, random_bumps
 
-from mirrorppr_core.geometry.arithmetic import destinations, inverse, mixture, origins, sequence, weighted
+from mirrorppr_core.geometry.arithmetic import apart, destinations, inverse, mixture, origins, sequence, weighted
 from mirrorppr_core.geometry.displacement import length, warp
 from mirrorppr_core.geometry.field import Field
 
@@ -17,11 +17,6 @@ def fields() -> list[Field]:
     """Three edits of many smooth pushes, 9 to 30 px long."""
     generator = torch.Generator().manual_seed(5)
     return [Field.from_dense(random_bumps(SIZE, generator, longest_px=(9.0, 30.0))) for _ in range(3)]
-
-
-def apart(one: Field, other: Field) -> float:
-    """The longest difference of two fields in pixels."""
-    return float(length(one.dense() - other.dense()).amax())
 
 
 def test_nothing_before_or_after_a_field_is_the_field(fields):
@@ -89,6 +84,12 @@ def test_a_mixture_is_the_weighted_sum(fields):
     torch.testing.assert_close(mixed.dense(), 0.25 * a.dense() + 0.75 * b.dense())
     assert apart(mixture([a, a], [0.4, 0.6]), a) < 1e-4
     assert mixture([a], [0.0]).max_px == 0
+
+
+def test_motions_are_apart_by_their_longest_difference(fields):
+    a, b, _ = fields
+    assert apart(a, b) == float(length(a.dense() - b.dense()).amax()) > 1
+    assert apart(a, Field.zero(SIZE, SIZE)) == a.max_px and apart(a, a) == 0
 
 
 def test_a_weight_of_nothing_stops_the_motion_exactly(fields):
