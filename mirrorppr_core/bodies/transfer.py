@@ -26,6 +26,7 @@ from ..geometry.field import Field
 from ..geometry.similarity import Similarity, fit_similarity
 from ..images import reduce
 from ..motion.explained import explained_motion
+from ..windows import mean_around
 from .frames import Body, facing, frames_of
 from .head import Head
 from .motion import CELLS_PER_UNIT, BodyMotion, Still, body_motion, carry, region_of
@@ -36,6 +37,8 @@ from .unit import measures, unit_of
 
 _CLOSE_PX = 80  # u in the copy in which motion is measured, at least where the photo has as much
 _CLOSE_SIDE = 768  # longest side of that copy
+_LOST_PX = 40  # u in a copy, by its face: of somebody smaller, motion of a few pixels is not seen there
+_CHANGED = 6 / 255  # a change of colour that may be motion, mean over 3 x 3 pixels of the copy
 _MOVED_PX = 0.5  # of the copy: motion that counts as an edit
 _MOVED_AREA, _MOVED_SHARE = 1.0, 0.025  # in square eye distances and of the picture: less counts as none
 _BORDERS_ON = 0.5  # of the motion around it: a face that moves less is left to the body's part as a whole
@@ -105,15 +108,28 @@ class BodySight:
     known: KnownOperations | None = None  # operations of the body that have a name
 
     @torch.no_grad()
-    def read(self, before: Tensor, after: Tensor, overall: Copy, face: Face, pose: PoseChoice = AUTO) -> BodyReading:
+    def read(
+        self,
+        before: Tensor,
+        after: Tensor,
+        overall: Copy,
+        face: Face,
+        pose: PoseChoice = AUTO,
+        *,
+        may_be_closer: bool = True,
+    ) -> BodyReading:
         """What was moved beside the exemplar's face.
 
         before, after: (1, C, H, W).  overall: motion of the whole photo.  pose: whose joints of before.
+        may_be_closer: without, motion that overall does not show is not looked for where the person is small.
         Raises ValueError for a given pose that cannot be this person's.
         """
         view, whole = self.view.fit(face.landmarks), torch.ones_like(self.view.window)
         seen = None if isinstance(face, Head) else view
-        if not _moved_beside(overall, fit_similarity(self.mean_face, face.landmarks), seen):
+        placed = fit_similarity(self.mean_face, face.landmarks)
+        clear = _moved_beside(overall, placed, seen)
+        lost = may_be_closer and _FROM_EYES * float(placed.scale) < _LOST_PX * overall.factor
+        if not clear and not (lost and _changed_beside(before, after, overall.factor, seen)):
             return BodyReading(None, whole, moved=False)
         body, source = self.body(before, face, pose, "the exemplar")
         body = replace(body, told=(body.told > 0).float())  # what is measured there is measured in full
@@ -122,6 +138,8 @@ class BodySight:
         unit = unit_of(measures(facing(body))) or _FROM_EYES * body.eye_distance
         low, high = region_of(frames_of(facing(body), unit), unit)
         measured = _closer(before, after, overall, (low, high), unit)
+        if not clear and not _moved_beside(measured, placed, seen):
+            return BodyReading(None, whole, moved=False)
         face_share = torch.zeros_like(whole)
         if seen is not None:
             face_share = self._face_share(measured.planes, measured.view(view))
@@ -237,16 +255,29 @@ def _listed(groups: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def _moved_beside(overall: Copy, placed: Similarity, view: FaceView | None) -> bool:
+def _moved_beside(measured: Copy, placed: Similarity, view: FaceView | None) -> bool:
     """Whether enough moved outside the face view to be an edit and not noise.  view: None where no face was found."""
-    moved = length(overall.planes)[0, 0] > _MOVED_PX
-    if view is not None:
-        low, high = (corner / overall.factor for corner in view.corners())
-        margin = 4 * view.pixels_per_cell / overall.factor
-        left, top, right, bottom = pixel_box(low - margin, high + margin, moved)
-        moved[top:bottom, left:right] = False
-    area = float(moved.sum()) * (overall.factor / float(placed.scale)) ** 2
+    moved = _beside((length(measured.planes) > _MOVED_PX)[0, 0], measured, view)
+    area = float(moved.sum()) * (measured.factor / float(placed.scale)) ** 2
     return area > _MOVED_AREA or float(moved.float().mean()) > _MOVED_SHARE
+
+
+def _changed_beside(before: Tensor, after: Tensor, factor: int, view: FaceView | None) -> bool:
+    """The same for a change of colour that may be motion, whatever its cause.  factor: of the copies compared."""
+    change = mean_around(reduce(after, factor) - reduce(before, factor), 1).abs().amax(1)[0]
+    return bool(_beside(change > _CHANGED, Copy(change, factor), view).any())
+
+
+def _beside(mask: Tensor, of: Copy, view: FaceView | None) -> Tensor:
+    """A mask (h, w) of the places of a copy, without those in the face view."""
+    if view is None:
+        return mask
+    margin = 4 * view.pixels_per_cell
+    low, high = (of.place(corner) for corner in view.corners(margin))
+    left, top, right, bottom = pixel_box(low, high, mask)
+    mask = mask.clone()
+    mask[top:bottom, left:right] = False
+    return mask
 
 
 def _moved_far_away(overall: Copy, low: Tensor, high: Tensor) -> bool:

@@ -38,7 +38,7 @@ from .bank_fit import one_way_of
 from .close_up import CloseUp, close_up
 from .codec import FieldCodec, motion_scale
 from .confidence import Explained, Names, confidence_in, cues_of, misplaced
-from .findings import Found, check_aligned, moved_beside, notes_on
+from .findings import Found, check_aligned, moved_beside, much_is_new, notes_on
 from .not_transferred import not_transferred
 from .operation import Evidence, Operation
 from .several import check_number, refined, repeats, together
@@ -169,12 +169,13 @@ class OperationExtractor:
         )
         check_aligned(overall, laid, person.box)
         slip = part_affine(overall.motion.global_affine, left=0, top=0, factor=1 / overview.factor)
+        mostly_old = not much_is_new(overall, laid)
         moved = Copy(moved_beside(overall, laid, person.landmarks), overview.factor)
         close, beside, lost = side_by_side(
             lambda: (
                 None if isinstance(person, Head) else close_up(before, after, view, canonical, slip, person.landmarks)
             ),
-            lambda: self.sight.bodies.read(before, after, moved, person, pose),
+            lambda: self.sight.bodies.read(before, after, moved, person, pose, may_be_closer=mostly_old),
             lambda: not_transferred(before, after, overview, overall, person.box),
         )
         motion = torch.zeros_like(view.shape) if close is None else close.motion * beside.face_share

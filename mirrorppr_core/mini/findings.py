@@ -52,7 +52,7 @@ def check_aligned(overall: Explained, laid: Laid, box: tuple[float, ...]) -> Non
     slopes = torch.gradient(overview.before.mean(1, keepdim=True), dim=(-1, -2))
     textured = torch.hypot(*slopes) > _TEXTURE
     around = textured & ~overall.painted & ~_inside(overall.painted, box, overview.factor, margin=0.1)
-    if float(around.float().mean()) < _MIN_AROUND or _much_is_new(overall, laid):
+    if float(around.float().mean()) < _MIN_AROUND or much_is_new(overall, laid):
         return
     shift = float(size[around].median())
     if shift > _MISALIGNED_PX and mostly_moved(size[around]):
@@ -68,7 +68,7 @@ def moved_beside(overall: Explained, laid: Laid, landmarks: Tensor) -> Tensor:
     is only led across, and none that imitates paint.  landmarks: (130, 2) of the face, in photo pixels."""
     doubted = overall.painted | overall.unsure
     face = _face(landmarks, doubted, laid.overview.factor)
-    return without_smears(overall.motion.displacement, doubted, face) * (not _much_is_new(overall, laid))
+    return without_smears(overall.motion.displacement, doubted, face) * (not much_is_new(overall, laid))
 
 
 def _face(landmarks: Tensor, mask: Tensor, factor: float) -> Tensor:
@@ -77,7 +77,8 @@ def _face(landmarks: Tensor, mask: Tensor, factor: float) -> Tensor:
     return face_mask(outline, *mask.shape[-2:], margin=_FACE_MARGIN)
 
 
-def _much_is_new(overall: Explained, laid: Laid) -> bool:
+def much_is_new(overall: Explained, laid: Laid) -> bool:
+    """Whether too little of the old picture is left to read a motion beside the face."""
     share = float((overall.painted | overall.unsure).float().mean())
     return share > _MUCH or not laid.one_photo
 
@@ -110,7 +111,7 @@ def notes_on(found: Found, laid: Laid, landmarks: Tensor) -> tuple[str, ...]:
     notes += beside_it
     if not beside_it and (unsure & ~on_face).any():
         notes.append(_UNTOLD_BESIDE)
-    if _much_is_new(found.overall, laid):
+    if much_is_new(found.overall, laid):
         notes.append("so much of the picture is new that motion is read on the face alone, not on the body")
     if (unsure & on_face).any() or found.close.untold:
         notes.append("part of the change on the face is not explained by moving pixels: it is read only around that")

@@ -138,18 +138,40 @@ def test_a_face_of_40_pixels_is_found_where_a_head_is_told(model):
     assert face_near(locator, photo, [(800.0, 1200.0, 55.0)]) == []
 
 
-def test_a_face_of_80_pixels_and_the_body_below_it_get_each_their_own_share(model, smile, shoulders):
-    (known,) = locate(model.extractor.sight.locator, astronaut())
-    small = F.interpolate(astronaut().float() / 255, scale_factor=80 / known.size_px, mode="bicubic", antialias=True)
+def framed(portrait: Tensor, factor: float) -> Tensor:
+    """A portrait made small, in a plain picture of 1500 x 1000."""
+    small = F.interpolate(portrait.float() / 255, scale_factor=factor, mode="bicubic", antialias=True).clamp(0, 1)
     photo = torch.full((1, 3, 1500, 1000), 0.45)
-    photo[..., 300 : 300 + small.shape[-2], 420 : 420 + small.shape[-1]] = small.clamp(0, 1)
+    photo[..., 300 : 300 + small.shape[-2], 420 : 420 + small.shape[-1]] = small
+    return (photo * 255).round() / 255
+
+
+@pytest.mark.parametrize("face_px", [80, 56, 40])
+def test_a_small_face_and_the_body_below_it_get_each_their_own_share(model, smile, shoulders, face_px):
+    (known,) = locate(model.extractor.sight.locator, astronaut())
+    photo = framed(astronaut(), face_px / known.size_px)
     result = model.retouch(photo, combined([smile, shoulders]), pose=PoseChoice("mini"))
     (face,), moved = result.faces, result.field.dense()
     x0, y0, x1, y1 = (int(v) for v in face.box)
-    assert abs(face.size_px - 80) < 8
-    assert moved[..., y0:y1, x0:x1].abs().amax() > 0.3, "the smile"
+    assert abs(face.size_px - face_px) < 0.1 * face_px
+    assert moved[..., y0:y1, x0:x1].abs().amax() > 0.3 * face_px / 80, "the smile"
     assert moved[..., y1 + 30 :, :].abs().amax() > 0.3, "the shoulders"
     assert (moved[..., 1000:, :] == 0).all() and (moved[..., :250, :] == 0).all()
+
+
+@pytest.mark.parametrize("face_px", [80, 56, 40])
+def test_from_an_exemplar_with_a_small_face_both_shares_are_read(model, face_px):
+    """The reduced copy in which a photo's motion is looked for shows less than a pixel of it."""
+    (known,) = locate(model.extractor.sight.locator, astronaut())
+    after = narrower(retouched_mouth(astronaut()), right=(110, 300), left=(330, 300))
+    before, after = (framed(photo, face_px / known.size_px) for photo in (astronaut(), after))
+    operation = model.extract(Exemplar(before, after))
+    assert (operation.motion != 0).any() and operation.body is not None
+    again = model.retouch(before, operation)
+    left, whole = (again.image - after).square(), (before - after).square()
+    below = int(again.faces[0].box[3] + 0.2 * face_px)
+    assert left[..., :below, :].sum() < 0.1 * whole[..., :below, :].sum(), "the face"
+    assert left[..., below:, :].sum() < 0.7 * whole[..., below:, :].sum(), "dabs are no operation the bank knows"
 
 
 def test_a_cut_out_of_165_by_768_pixels_is_a_photo(model, shoulders):
