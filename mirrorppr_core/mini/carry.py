@@ -33,7 +33,7 @@ from .transport import followed, of_pairs
 MAX_TOLD_PAIRS = 4  # more count as so many
 _WIDTH, _MIXED, _GEOMETRY = 48, 96, 32
 _LAYERS = (1, 2)  # before and after the pairs are brought together
-_BELIEVED = (0.2, 0.25, 0.3)  # how far, with one, two and more pairs, beside what transport.py does already
+_BELIEVED = (0.2, 0.2, 0.15)  # how far, with one, two and more pairs, beside what transport.py does already
 _AWAY = 0.3  # places of a face away from the template, in units near one
 
 # Pairs of mesh points whose distances tools like to use as units.
@@ -156,7 +156,7 @@ def carried(
     network: None where a set comes without; then the motion is laid on the face as it is (transport.py).
     named: how far the operation is believed to have a name after all.
     """
-    laid = followed(operation, query_shape, named=named)
+    laid = followed(operation, query_shape, view, named=named)
     if network is None:
         return laid
     motion, (motions, shapes) = operation.motion, of_pairs(operation)

@@ -66,7 +66,7 @@ def test_a_smooth_map_is_spread_out_from_its_places(view):
 def test_a_network_that_has_learned_nothing_and_a_set_without_one_lay_the_motion_on_the_face_as_it_is(view):
     one, query = operation(view, push(view)), face(view, 3)
     for network in (CarryNet.of(view), None):
-        assert torch.equal(carried(network, one, query, view), followed(one, query))
+        assert torch.equal(carried(network, one, query, view), followed(one, query, view))
 
 
 def test_the_answer_is_as_strong_as_the_operation(view):

@@ -1,15 +1,21 @@
 """How a motion without a name is laid on another face: what must be true of both ways, and of the choice."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
+from mirrorppr_core.faces.view import CanonicalView, ViewConfig
 from mirrorppr_core.geometry.displacement import pixel_grid
+from mirrorppr_core.mini.mixture import mirrored
 from mirrorppr_core.mini.operation import Operation
 from mirrorppr_core.mini.several import mean_of, together
 from mirrorppr_core.mini.transport import UNTOLD, as_a_whole, followed, told_by_pairs
+from training.mini.drawn_faces import drawn_mean_face
 
-N = 64
+VIEW = CanonicalView(ViewConfig(), drawn_mean_face())
+N = VIEW.config.size
 MIDDLE = (N - 1) / 2
 PLACE = torch.tensor([24.0, 26.0])  # where a dab is, as a cell
 BOTH_WAYS = torch.zeros(1)
@@ -58,7 +64,7 @@ def test_on_the_exemplars_own_face_both_ways_are_the_motion_itself():
 
 def test_what_did_not_move_stays():
     motion = band(FACES[0])
-    made = followed(operation(motion, FACES[1]), FACES[2])
+    made = followed(operation(motion, FACES[1]), FACES[2], VIEW)
     far = torch.nn.functional.max_pool2d(motion.norm(dim=1), 15, stride=1, padding=7) == 0
     assert far.any() and (made.norm(dim=1)[far] == 0).all()
 
@@ -71,14 +77,44 @@ def test_a_round_dab_is_followed_better_as_a_whole_and_a_stretched_feature_featu
 
 
 def test_one_pair_is_laid_half_as_a_whole():
-    motion = dab(PLACE, FACES[1])
-    made = followed(operation(motion, FACES[1]), FACES[2])
+    motion = dab(PLACE, FACES[1])  # on one side of the face alone
+    made = followed(operation(motion, FACES[1]), FACES[2], VIEW)
     torch.testing.assert_close(made, motion.lerp(as_a_whole(motion, FACES[1], FACES[2]), UNTOLD))
+
+
+def test_what_was_done_to_both_sides_alike_is_seen_on_the_mirror_image_too():
+    turned = shape(0.05, 0.0) + 2 * torch.exp(-(pixel_grid(N, N)[:, :1] - MIDDLE).square() / 200) * torch.tensor(
+        [1.0, 0.0]
+    ).view(1, 2, 1, 1)
+    motion = dab(PLACE, turned) + mirrored(dab(PLACE, mirrored(turned)))
+    away = mirrored(turned)  # a face turned the other way
+    true = dab(PLACE, away) + mirrored(dab(PLACE, turned))
+    alone = motion.lerp(as_a_whole(motion, turned, away), UNTOLD)
+    assert error(followed(operation(motion, turned), away, VIEW), true) < 0.8 * error(alone, true)
+
+
+def test_on_the_exemplars_own_face_one_pair_is_its_own_motion_whatever_its_mirror_image_shows():
+    motion = dab(PLACE, FACES[1]) + mirrored(dab(PLACE, mirrored(FACES[1])))
+    made = followed(operation(motion, FACES[1]), FACES[1], VIEW)
+    torch.testing.assert_close(made, motion, atol=2e-3, rtol=0)
+
+
+def test_several_pairs_are_mixed_as_the_face_is():
+    """A tool that moves so far as the face is wide, shown on narrow faces: on a wider one it moves farther."""
+
+    def pushed(width: float) -> Tensor:
+        return (1 + 8 * width) * band(FACES[0])
+
+    widths, asked = (-0.04, 0.0, 0.04), 0.06
+    pairs = [operation(pushed(width), shape(width, 0.0)) for width in widths]
+    together_, true = replace(mean_of(pairs, torch.ones(3)), whole=0.0), pushed(asked)
+    made = followed(together_, shape(asked, 0.0), VIEW)
+    assert error(made, true) < 0.35 * error(together_.motion, true)
 
 
 def test_what_has_a_name_after_all_follows_the_features():
     one = operation(dab(PLACE, FACES[1]), FACES[1])
-    assert torch.equal(followed(one, FACES[2], named=1.0), one.motion)
+    assert torch.equal(followed(one, FACES[2], VIEW, named=1.0), one.motion)
 
 
 def test_several_pairs_tell_which_way_it_is():
