@@ -13,7 +13,8 @@ operation_file.py  operations kept in files;  reuse.py: files made fit for anoth
 sight.py         what both see with: locator, view, MAE and body network of one set, loaded once
 field_dit.py     the network that predicts motion; codec.py: what its latents mean; bank_fit.py: named operations
                  found in a motion
-carry.py         the network for what has no name; places.py: where in the view it looks
+transport.py     how a motion without a name is laid on a face;  mixture.py: of which pairs a face is made up
+carry.py         the network that adapts it;  places.py: where in the view it looks
 files.py         files of a matched set;  set_list.py: their hashes
 
 To add a part to an operation (a dataclass of tensors and plain values): its field in operation.py with a default, and

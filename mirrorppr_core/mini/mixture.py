@@ -4,8 +4,8 @@
 
 How far a tool moves a face depends on lengths of that face which nobody tells: of an eye, of the chin, of the whole. As
 long as the dependence is nearly linear, the mixture that makes the face makes its motion, whatever the lengths are; it
-goes beyond the pairs where the query does (shares below zero). Doubt, what was measured badly and what is not linear,
-keeps the shares near equal where faces tell nothing. In geostatistics this is kriging with a linear kernel and a nugget.
+goes beyond the pairs where the query does (shares below zero). Doubt (what was measured badly, what is not linear)
+keeps shares near equal where faces tell nothing. This is kriging with a linear kernel and a nugget (Matheron 1963).
 
 A retouch that is done to both sides of a face alike has also been seen on the exemplar's mirror image, a face of its
 own; where there is only one pair, that one is taken as a second, the more doubted the less alike both sides are.

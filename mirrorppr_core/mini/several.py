@@ -5,8 +5,8 @@
 One pair cannot tell in which unit its tool thinks; what differs from face to face fades in the mean, and so does what
 was measured badly. Everything an operation holds of a face is linear in the canonical view, so the mean of several is
 again an operation, on the mean face: what a named operation does to the mean is the mean of what it does to each.
-Motion and shape of each pair are kept beside the mean for the network that carries what has no name (carry.py);
-they cost a retouch next to nothing. Beside the face a body has its own pose, so there the first pair speaks.
+Motion and shape of each pair are kept beside the mean: what has no name is mixed anew for every query, by how its face
+is made of theirs (mixture.py). Beside the face a body has its own pose, so there the first pair speaks.
 
 Pairs agree when their motions, seen in the canonical view, point the same way. The largest group that agrees is taken,
 the others are named and left out; where no two agree there is no look to repeat.
