@@ -15,6 +15,8 @@ from .sockets import (
     interruptible,
     one_photo,
     pictures_to_image,
+    pose_choices,
+    pose_inputs,
 )
 
 
@@ -38,6 +40,7 @@ class RefineOperation(io.ComfyNode):
                     every=False,
                     optional=True,
                 ),
+                *pose_inputs("before"),
             ],
             outputs=[
                 OperationSocket.Output("refined", display_name="refined", tooltip="The better operation."),
@@ -47,10 +50,11 @@ class RefineOperation(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, extractor, operation, before, corrected, face="only") -> io.NodeOutput:
+    def execute(cls, extractor, operation, before, corrected, face="only", pose=None, joints="auto") -> io.NodeOutput:
         pair = Exemplar(one_photo(before, "before"), one_photo(corrected, "corrected"))
+        (choice,) = pose_choices(pose, joints, before, "pose")
         with interruptible():
-            seen = extractor.refine(operation, pair, face=face)
+            seen = extractor.refine(operation, pair, face=face, pose=choice)
         picture = draw_findings(pair.before, seen.face, seen.field)
         notes = (f"read from {seen.operation.pairs} pairs", *seen.operation.notes)
         return io.NodeOutput(seen.operation, pictures_to_image([picture]), "\n".join(notes))

@@ -22,7 +22,7 @@ except ModuleNotFoundError:  # Python 3.10
     from pip._vendor import tomli as tomllib
 
 SAMPLES = ROOT / "nodes" / "samples"
-RUN = ("retouch", "extract", "album", "reproject")  # of mirrorppr_core: seconds each
+RUN = ("retouch", "extract", "refine", "album", "reproject")  # of mirrorppr_core: seconds each
 PROGRAMS = re.compile(r"(mirrorppr_core|training(\.\w+)?)")
 
 
@@ -82,9 +82,11 @@ def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("readme")
     photo = read_photo(SAMPLES / "portrait_a.jpg").pixels.float() / 255
     locator = Locator.from_file(bundled_set() / "locator.safetensors")
-    after = apply_llw(photo, locator.find(photo)[0].mesh, [("eye_resize", 90.0)]).image
-    write_photo(place / "after.png", Photo((after * 255).round().byte()))
-    (place / "after.png").rename(place / "after.jpg")  # what a file is, is seen in it
+    query = read_photo(SAMPLES / "portrait_b.jpg").pixels.float() / 255
+    for name, picture in (("after", photo), ("a_corrected", query)):
+        larger_eyes = apply_llw(picture, locator.find(picture)[0].mesh, [("eye_resize", 90.0)]).image
+        write_photo(place / f"{name}.png", Photo((larger_eyes * 255).round().byte()))
+        (place / f"{name}.png").rename(place / f"{name}.jpg")  # what a file is, is seen in it
     shutil.copy(place / "after.jpg", place / "generator_output.png")
     (place / "shoot").mkdir()
     for name in ("before.jpg", "photo.jpg", "shoot/IMG_1.jpg"):

@@ -122,7 +122,7 @@ def described(result: Retouched, photo: Photo, seconds: float, operation_notes: 
 
 
 def settings_of(
-    operation: AnyOperation, config: RetouchConfig, saving: Saving, *, sequence: bool = False
+    operation: AnyOperation, config: RetouchConfig, saving: Saving, *, sequence: bool = False, joints: str = "auto"
 ) -> dict[str, Any]:
     """What decides the results, for the journal: an album of other settings is not continued."""
     return {
@@ -134,6 +134,7 @@ def settings_of(
         "format": saving.format,
         "quality": saving.quality,
         "sequence": sequence,
+        **({} if joints == "auto" else {"joints": joints}),  # journals of before there was a choice go on
     }
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from ..bodies.sources import AUTO, PoseChoice
 from ..mini.sequence import FrameSequence
 from ..photo_files import Photo
 from .photos import Album, AlbumPhoto
@@ -13,9 +14,9 @@ from .run import Retouch
 
 
 def look_through(
-    album: Album, sequence: FrameSequence, read: Callable[[Path], Photo]
+    album: Album, sequence: FrameSequence, read: Callable[[Path], Photo], pose: PoseChoice = AUTO
 ) -> Callable[[AlbumPhoto], Retouch]:
-    """Look at all frames; returns how each is retouched, for `run_album`.
+    """Look at all frames; returns how each is retouched, for `run_album`.  pose: where their joints come from.
 
     Frames that cannot be read are passed over here, and `run_album` says why. Raises ValueError where the frames differ
     in size.
@@ -27,5 +28,5 @@ def look_through(
             pixels = read(photo.source).pixels
         except (ValueError, OSError):
             pixels = None
-        sequence.look(pixels, photo.source.name)
-    return lambda photo: lambda pixels: sequence.retouch(places[photo], pixels)
+        sequence.look(pixels, photo.source.name, pose)
+    return lambda photo: lambda pixels: sequence.retouch(places[photo], pixels, pose)

@@ -24,6 +24,7 @@ from ..albums.photos import Album, check_apart, find_photos
 from ..albums.run import ON_ERROR, run_album, settings_of
 from ..albums.sequence import look_through
 from ..albums.sheet import FOLDER, draw_album_sheet
+from ..bodies.sources import PoseChoice
 from ..file_writing import replacing, write_file
 from ..mini.editor import MAX_STRENGTH, RetouchConfig
 from ..mini.files import bundled_set
@@ -69,15 +70,20 @@ def run(options: Any) -> int:
     operation = source.operation
     prepare_folder(options.out / FOLDER)
     journal = Journal(
-        options.out / FOLDER / "journal.jsonl", settings_of(operation, config, saving, sequence=options.sequence)
+        options.out / FOLDER / "journal.jsonl",
+        settings_of(operation, config, saving, sequence=options.sequence, joints=options.pose),
     )
     read = partial(read_query, options=options)
-    of_frame = _followed(album, read, model, operation, config) if options.sequence else None
+    pose = PoseChoice(options.pose)
+    of_frame = None
+    if options.sequence:
+        sequence = FrameSequence(model.editor, operation, model.connector.connector, config)
+        of_frame = look_through(album, sequence, read, pose)
     began, rows, repeated = time.perf_counter(), [], 0
     tell_when_stopped(set=model.editor.set_id, **source.report, photos=rows)
     steps = run_album(
         album,
-        lambda photo: model.retouch(photo, operation, config),
+        lambda photo: model.retouch(photo, operation, config, pose=pose),
         out=options.out,
         journal=journal,
         on_error=options.on_error,
@@ -98,11 +104,6 @@ def run(options: Any) -> int:
     print(json.dumps({**report, "photos": f"{options.out / FOLDER / 'report.json'}"}, indent=1))
     failed = report["not_retouched"]
     return 0 if not failed else 2 if failed == len(rows) else 1
-
-
-def _followed(album: Album, read: Any, model: MirrorPPR, operation: Any, config: RetouchConfig) -> Any:
-    sequence = FrameSequence(model.editor, operation, model.connector.connector, config)
-    return look_through(album, sequence, read)
 
 
 def _in_words(row: dict[str, Any]) -> str:

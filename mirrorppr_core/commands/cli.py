@@ -3,6 +3,7 @@
     python -m mirrorppr_core retouch     photos after an exemplar pair
     python -m mirrorppr_core album       a whole shoot, resumable, with a report
     python -m mirrorppr_core extract     the retouch of a pair, kept as a file
+    python -m mirrorppr_core refine      the same file made better by a result corrected by hand
     python -m mirrorppr_core reproject   what an editor did to a photo, with the photo's own pixels
     python -m mirrorppr_core check       try the Qwen engine's weights
     python -m mirrorppr_core fetch       download them (with a clone only)
@@ -18,9 +19,9 @@ import sys
 
 import torch
 
-from . import album, check, extract, reproject, retouch
+from . import album, check, extract, refine, reproject, retouch
 
-COMMANDS = [retouch, album, extract, reproject, check]
+COMMANDS = [retouch, album, extract, refine, reproject, check]
 try:
     from . import fetch
 

@@ -13,25 +13,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..mini.explain import explain
 from ..mini.files import bundled_set
-from ..mini.operation_file import PICTURES, check_name, opened, save_operation
 from ..mini.pipeline import MirrorPPR
-from ..operations.atoms import atoms_of
-from .source import add_pairs, read_pairs
+from .kept import add_kept, check_kept, keep
+from .source import add_joints, add_pairs, exemplar_poses, read_pairs
 
 
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("extract", help="keep the retouch shown by a before/after pair as a file")
     add_pairs(parser, required=True)
-    parser.add_argument("--out", type=Path, required=True, help="the file to write, .safetensors; never overwritten")
-    parser.add_argument("--name", help="what to call the operation (default: the file's name)")
-    parser.add_argument(
-        "--pictures",
-        choices=PICTURES,
-        default="thumbnails",
-        help="what the file shows of the exemplar, which is a person",
-    )
+    add_joints(parser)
+    add_kept(parser)
     parser.add_argument(
         "--exemplar-face", default="only", help="whose retouch to read, where the exemplar shows several"
     )
@@ -41,29 +33,10 @@ def add_parser(subparsers: Any) -> None:
 
 def run(options: Any) -> int:
     """Returns the exit status, 0. Raises OSError or ValueError before anything is written."""
-    name = options.name or options.out.stem
-    check_name(name)
-    if options.out.suffix != ".safetensors":
-        raise ValueError(f"{options.out} does not end in .safetensors: name the operation file to write")
-    if options.out.exists():
-        raise FileExistsError(f"{options.out} exists already and is not overwritten: choose another name")
+    check_kept(options)
     pairs = read_pairs(options)
+    poses = exemplar_poses(options, pairs)
     model = MirrorPPR.from_folder(options.weights or bundled_set())
-    operation = model.extract(pairs, face=options.exemplar_face)
-    save_operation(options.out, operation, name=name, pictures=options.pictures)
-    told = explain(operation, atoms_of(model.editor.config.dit.operations))
-    report = {
-        "output": str(options.out),
-        "name": name,
-        "set": operation.set_id,
-        "pairs": operation.pairs,
-        "privacy": opened(options.out).metadata["privacy"],
-        "largest_displacement_px": round(operation.largest_px, 3),
-        "confidence": operation.confidence,
-        "unchanged": operation.is_identity,
-        "explained": {one.slider.name: round(one.percent, 1) for one in told.found},
-        "left_over": round(told.left_over, 3),
-        "notes": list(operation.notes),
-    }
-    print(json.dumps(report, indent=1))
+    operation = model.extract(pairs, face=options.exemplar_face, poses=poses)
+    print(json.dumps(keep(options, operation, model), indent=1))
     return 0

@@ -51,7 +51,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--exemplar-face", default="only", help="whose retouch to read, where the exemplar shows several: as --face"
     )
-    parser.add_argument("--pose-query", type=Path, nargs="+", help="the same for the queries, a file each")
+    parser.add_argument(
+        "--pose-query", type=Path, nargs="+", help="joints of the queries as OpenPose JSON, a file for each"
+    )
     parser.add_argument("--weights", type=Path, help="folder of a matched set (default: the bundled Mini)")
     add_results(parser)
     parser.add_argument(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,13 +59,30 @@ def read_pairs(options: Any) -> list[Exemplar]:
 def add_source(parser: Any) -> None:
     add_pairs(parser)
     parser.add_argument("--operation", type=Path, help="instead of both: an operation file, as `extract` writes it")
+    add_joints(parser)
+
+
+def add_joints(parser: Any) -> None:
     parser.add_argument("--pose", choices=SOURCES, default=SOURCES[0], help="who finds joints (default: auto)")
-    parser.add_argument("--pose-before", type=Path, help="joints of before as OpenPose JSON; else they are looked for")
+    parser.add_argument(
+        "--pose-before",
+        type=Path,
+        action="append",
+        help="joints of before as OpenPose JSON, a file for each --before; else they are looked for",
+    )
 
 
 def pose_choice(joints: str, file: Path | None, photo: Tensor) -> PoseChoice:
     """Where the joints of a photo (1, C, H, W) come from: a file, or else who looks for them."""
     return PoseChoice(joints, () if file is None else read_poses(file, (photo.shape[-2], photo.shape[-1])))
+
+
+def exemplar_poses(options: Any, pairs: Sequence[Exemplar]) -> list[PoseChoice]:
+    """Where the joints of each pair's before come from. Raises ValueError unless there is a file for each, or none."""
+    files = options.pose_before or [None] * len(pairs)
+    if len(files) != len(pairs):
+        raise ValueError(f"{len(files)} --pose-before for {len(pairs)} pairs: name one for each --before, in one order")
+    return [pose_choice(options.pose, file, pair.before) for file, pair in zip(files, pairs, strict=True)]
 
 
 def source_files(options: Any) -> tuple[Path, ...]:
@@ -73,6 +91,10 @@ def source_files(options: Any) -> tuple[Path, ...]:
     if options.operation is not None:
         if pair:
             raise ValueError(f"--operation and --{pair[0]} exclude each other: the file holds the retouch already")
+        if options.pose_before:
+            raise ValueError(
+                "--pose-before belongs to --before: an operation file holds its joints already, leave it out"
+            )
         return (options.operation,)
     if len(pair) < 2:
         raise ValueError("name the exemplar with --before and --after, or an operation file with --operation")
@@ -85,11 +107,7 @@ def take(options: Any, model: MirrorPPR) -> Source:
     began = time.perf_counter()
     if options.operation is None:
         pairs = read_pairs(options)
-        files = [None] * len(pairs) if options.pose_before is None else [options.pose_before]
-        if len(files) != len(pairs):
-            raise ValueError("--pose-before is of one picture: name a single pair with it")
-        poses = [pose_choice(options.pose, file, one.before) for file, one in zip(files, pairs, strict=True)]
-        operation = model.extract(pairs, face=options.exemplar_face, poses=poses)
+        operation = model.extract(pairs, face=options.exemplar_face, poses=exemplar_poses(options, pairs))
         kind, about, notes = "exemplar", {"pairs": operation.pairs}, operation.notes
     else:
         kept = load_operation(options.operation, model.extractor)

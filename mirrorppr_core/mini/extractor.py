@@ -134,10 +134,13 @@ class OperationExtractor:
         made = together(operations, one_way=self._one_way, left_out=left_out)
         return ExtractedTogether(operation=made, each=tuple(each))
 
-    def refine(self, operation: Operation, correction: Exemplar, *, face: str = "only") -> Extracted:
+    def refine(
+        self, operation: Operation, correction: Exemplar, *, face: str = "only", pose: PoseChoice | None = None
+    ) -> Extracted:
         """The operation made better by one result that was corrected by hand, and what was seen on that.
 
-        correction: the query, and its corrected result.  Raises ValueError where they show another retouch.
+        correction: the query, and its corrected result.  pose: where the joints of the query come from.
+        Raises ValueError where they show another retouch.
         """
         if not isinstance(operation, Operation):
             raise ValueError(
@@ -149,7 +152,10 @@ class OperationExtractor:
                 f"the operation was extracted by set {operation.set_id} but this extractor is of set {self.set_id}: "
                 "extract it again with this set"
             )
-        seen = self.extract(correction, face=face)
+        try:
+            seen = self.extract(correction, face=face, pose=pose)
+        except ValueError as error:
+            raise ValueError(f"the correction cannot be read: {error}") from error
         return replace(seen, operation=refined(operation, seen.operation, one_way=self._one_way))
 
     @property

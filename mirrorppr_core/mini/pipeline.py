@@ -59,9 +59,11 @@ class MirrorPPR:
         exemplars = [exemplar] if isinstance(exemplar, Exemplar) else exemplar
         return self.extractor.extract_together(exemplars, face=face, poses=poses).operation
 
-    def refine(self, operation: Operation, correction: Exemplar, *, face: str = "only") -> Operation:
+    def refine(
+        self, operation: Operation, correction: Exemplar, *, face: str = "only", pose: PoseChoice | None = None
+    ) -> Operation:
         """A better operation from a result corrected by hand.  correction: the query, and its corrected result."""
-        return self.extractor.refine(operation, correction, face=face).operation
+        return self.extractor.refine(operation, correction, face=face, pose=pose).operation
 
     def retouch(
         self,

@@ -96,7 +96,7 @@ def together(
     own = [f"pair {i + 1}: {note}" for i in kept for note in there[i].notes]
     named = tuple(f"pair {place + 1} {text}" for place, text in sorted(notes.items()))
     used = [there[i] for i in kept]
-    mean = replace(mean_of(used, weights), notes=(*own, *named))
+    mean = replace(mean_of(used, weights), notes=(*own, *named, *_beside(used)[1]))
     return replace(mean, **_told(used, one_way)) if len(used) > 1 else mean
 
 
@@ -115,7 +115,6 @@ def mean_of(operations: Sequence[Operation], weights: Tensor) -> Operation:
     def mean(name: str) -> Tensor:
         return sum(w * getattr(one, name) for w, one in zip(share, operations, strict=True))
 
-    with_body = [one for one in operations if one.body is not None]
     return replace(
         operations[0],
         tokens=mean("tokens"),
@@ -123,7 +122,7 @@ def mean_of(operations: Sequence[Operation], weights: Tensor) -> Operation:
         shape=mean("shape"),
         atoms=mean("atoms"),
         largest_px=max(one.largest_px for one in operations),
-        body=with_body[0].body if 2 * len(with_body) > len(operations) else None,
+        body=_beside(operations)[0],
         exemplars=tuple(pair for one in operations for pair in one.exemplars),
         pairs=sum(one.pairs for one in operations),
         seen=torch.cat([_seen(one) for one in operations]),
@@ -132,6 +131,18 @@ def mean_of(operations: Sequence[Operation], weights: Tensor) -> Operation:
         evidence=mean_evidence([one.evidence for one in operations], share),
         confidence=_mean_confidence(operations, share),
     )
+
+
+def _beside(operations: Sequence[Operation]) -> tuple[BodyMotion | None, tuple[str, ...]]:
+    """What moves beside the face, and a note on it; of what fewer than half of the pairs show, nothing."""
+    showing = [one for one in operations if one.body is not None]
+    count, pairs = sum(one.pairs for one in showing), sum(one.pairs for one in operations)
+    if not showing:
+        return None, ()
+    if 2 * count < pairs:
+        return None, (f"what moved beside the face in {count} of {pairs} pairs is left out: most do not show it",)
+    note = "beside the face the first pair that shows motion there counts, not the mean of all"
+    return showing[0].body, () if pairs == 1 else (note,)
 
 
 def _mean_confidence(operations: Sequence[Operation], share: Tensor) -> float | None:
@@ -161,7 +172,7 @@ def refined(operation: Operation, correction: Operation, *, one_way: Tensor) -> 
             "more): extract it on its own"
         )
     result = mean_of([operation, correction], torch.ones(2))
-    notes = tuple(dict.fromkeys((*operation.notes, *correction.notes)))
+    notes = tuple(dict.fromkeys((*operation.notes, *correction.notes, *_beside([operation, correction])[1])))
     return replace(result, notes=notes, **_told([operation, correction], one_way))
 
 

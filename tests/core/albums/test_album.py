@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -17,10 +18,15 @@ from PIL import Image
 from mirrorppr_core.albums.doubt import ranked
 from mirrorppr_core.albums.journal import Journal
 from mirrorppr_core.albums.photos import check_apart, find_photos
-from mirrorppr_core.albums.run import AlbumStopped, run_album
+from mirrorppr_core.albums.run import AlbumStopped, run_album, settings_of
+from mirrorppr_core.albums.sequence import look_through
 from mirrorppr_core.albums.sheet import FOLDER, draw_album_sheet
+from mirrorppr_core.bodies.sources import PoseChoice
 from mirrorppr_core.geometry.field import Field
-from mirrorppr_core.mini.editor import Retouched
+from mirrorppr_core.mini.editor import RetouchConfig, Retouched
+from mirrorppr_core.operations.sliders import Sliders
+from mirrorppr_core.photo_files import read_photo
+from mirrorppr_core.photo_saving import Saving
 
 SETTINGS = {"operation": "abc", "strength": 1.0}
 
@@ -182,3 +188,14 @@ def test_kill_9_loses_nothing_and_repeats_at_most_the_photo_in_hand(tmp_path):
     assert len(went_on) == 8 and sum(step.repeated for step in went_on) >= 2
     assert {path.name for path in out.glob("*.png")} == {f"{number}.png" for number in range(8)}
     assert torch.tensor([np.array(Image.open(out / f"{n}.png"))[0, 0, 0] + 20 + n for n in range(8)]).eq(255).all()
+
+
+def test_who_finds_the_joints_is_asked_of_every_frame_and_decides_whether_an_album_goes_on(tmp_path):
+    album = find_photos([picture(tmp_path / "f_1.png", 90), picture(tmp_path / "f_2.png", 80)])
+    sequence, mini = Mock(), PoseChoice("mini")
+    of_frame = look_through(album, sequence, read_photo, mini)
+    of_frame(album.photos[1])("pixels")
+    assert [call.args[2] for call in sequence.look.call_args_list] == [mini, mini]
+    assert sequence.retouch.call_args.args == (1, "pixels", mini)
+    auto, own = (settings_of(Sliders(()), RetouchConfig(), Saving(), joints=joints) for joints in ("auto", "mini"))
+    assert own == {**auto, "joints": "mini"}

@@ -1,6 +1,7 @@
 """Several exemplars of one look: what must be true of the operation that they make together."""
 
 from dataclasses import replace
+from unittest.mock import Mock, patch
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from torch.testing import assert_close
 from toys import SEEING, astronaut, hopper, save_set
 
+from mirrorppr_core.bodies.motion import BodyMotion
 from mirrorppr_core.exemplar import Exemplar
 from mirrorppr_core.geometry.field import Field, apply_field
 from mirrorppr_core.mini.arithmetic import Blended, averaged
@@ -124,6 +126,24 @@ def test_a_correction_counts_as_one_more_pair():
     better = refined(old, operation(1.3 * MOUTH, 3), one_way=BOTH_WAYS)
     assert_close(better.motion, 1.1 * MOUTH)
     assert better.pairs == 3
+
+
+def test_of_motion_beside_the_face_the_first_pair_counts_unless_most_pairs_do_not_show_it():
+    first, second = Mock(spec=BodyMotion), Mock(spec=BodyMotion)
+    pairs = [operation(MOUTH, 1), operation(MOUTH, 2, body=first), operation(MOUTH, 3, body=second)]
+    with patch("mirrorppr_core.mini.several.agreement", return_value=torch.ones(3, 3)):
+        shown = together(pairs, one_way=BOTH_WAYS)
+        assert shown.body is first and shown.notes[-1].startswith("beside the face the first pair that shows motion")
+        hidden = together([pairs[0], pairs[1], replace(pairs[2], body=None)], one_way=BOTH_WAYS)
+        assert hidden.body is None
+        assert hidden.notes == ("what moved beside the face in 1 of 3 pairs is left out: most do not show it",)
+
+
+def test_a_correction_that_shows_only_the_face_leaves_what_the_operation_moves_beside_it():
+    body = Mock(spec=BodyMotion)
+    with patch("mirrorppr_core.mini.several.agreement", return_value=torch.ones(2, 2)):
+        better = refined(operation(MOUTH, 1, body=body), operation(1.2 * MOUTH, 2), one_way=BOTH_WAYS)
+    assert better.body is body and better.pairs == 2
 
 
 def test_a_correction_of_something_else_is_refused():
