@@ -11,6 +11,7 @@ Shapes: N cells a side of the face view.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -43,6 +44,9 @@ _MOVED_PX = 0.5  # of the copy: motion that counts as an edit
 _MOVED_AREA, _MOVED_SHARE = 1.0, 0.025  # in square eye distances and of the picture: less counts as none
 _BORDERS_ON = 0.5  # of the motion around it: a face that moves less is left to the body's part as a whole
 _FACE_FROM, _FACE_TO = 1.3, 1.75  # half sizes of the face; between them its share falls to nothing
+_ALONE, _ALONE_LEAST = 0.45, 0.05  # of what moves on the face and of the motion around it: what moves alone, at least
+_ALONE_FROM, _ALONE_TO = 1.0, 1.4  # between them the share of such a face falls to nothing
+_SECTORS, _RINGS = 8, 8  # around the face, and from its middle to its edge
 _STILL_FROM, _STILL_TO = 1.3, 1.05  # the same for a face that must not move, up to the corners of its box
 _FACE_STILL = 0.05  # of the body's largest motion: a face that moves less did not move
 _FROM_EYES = 5.0  # u in eye distances where the body tells no size
@@ -210,18 +214,20 @@ class BodySight:
 
     def _face_share(self, displacement: Tensor, seen: FaceView) -> Tensor:
         """All of the motion near the face, none further off; none at all where the face only borders on the edit."""
-        radius = self._radius()
-        motion = length(self.view.motion_from_photo(displacement, seen))
+        away = self._from_middle()
+        radius, motion = length(away), length(self.view.motion_from_photo(displacement, seen))
         around = (radius >= 1) & (radius < _FACE_TO)
-        if float(motion[radius < 1].amax()) <= _BORDERS_ON * float(motion[around].amax()):
+        if float(motion[radius < 1].amax()) > _BORDERS_ON * float(motion[around].amax()):
+            return smoothstep((_FACE_TO - radius) / (_FACE_TO - _FACE_FROM))
+        if not moves_alone(motion, away):
             return torch.zeros_like(radius)
-        return smoothstep((_FACE_TO - radius) / (_FACE_TO - _FACE_FROM))
+        return smoothstep((_ALONE_TO - radius) / (_ALONE_TO - _ALONE_FROM))
 
-    def _radius(self) -> Tensor:
-        """Of the view's cells from the middle of the face, in its half sizes: (1, 1, N, N)."""
+    def _from_middle(self) -> Tensor:
+        """Of the view's cells from the middle of the face, in its half sizes: (1, 2, N, N)."""
         low, high = self.view.template.amin(0), self.view.template.amax(0)
         cells = pixel_grid(*self.view.window.shape[-2:])
-        return length((cells - ((low + high) / 2).view(2, 1, 1)) / ((high - low) / 2).view(2, 1, 1))
+        return (cells - ((low + high) / 2).view(2, 1, 1)) / ((high - low) / 2).view(2, 1, 1)
 
     def _away(self, face: Face, points: Tensor) -> Tensor:
         """The same for places (..., 2) of a photo, but nearly a box: (...)."""
@@ -278,6 +284,23 @@ def _beside(mask: Tensor, of: Copy, view: FaceView | None) -> Tensor:
     mask = mask.clone()
     mask[top:bottom, left:right] = False
     return mask
+
+
+def moves_alone(motion: Tensor, away: Tensor) -> bool:
+    """Whether something moves on the face itself beside a larger motion around it, a smile beside narrower shoulders.
+
+    What only reaches in from around grows all the way outwards; so, in sectors, motion counts that is more than the
+    least further out.  motion: (1, 1, N, N).  away: (1, 2, N, N), see _from_middle.
+    """
+    radius = length(away)
+    turn = torch.atan2(away[:, 1:], away[:, :1]) / (2 * math.pi) + 0.5
+    sector, ring = (turn * _SECTORS).long().clamp_max(_SECTORS - 1), (radius * _RINGS).long()
+    near, rings = radius < _FACE_TO, int(_FACE_TO * _RINGS)
+    most = motion.new_zeros(_SECTORS * rings)
+    most = most.scatter_reduce(0, (sector * rings + ring)[near], motion[near], "amax").view(_SECTORS, rings)
+    least_beyond = most.flip(1).cummin(1).values.flip(1)
+    alone = float((most - least_beyond)[:, :_RINGS].amax())
+    return alone > _ALONE * float(motion[radius < 1].amax()) and alone > _ALONE_LEAST * float(most.amax())
 
 
 def _moved_far_away(overall: Copy, low: Tensor, high: Tensor) -> bool:

@@ -24,6 +24,7 @@ from ..side_by_side import side_by_side
 from .locator import Candidate, Face, Locator, distinct_candidates, distinct_faces
 
 SMALLEST_FACE_PX = 50  # in photos up to MAX_TILES tiles, about 80 megapixels
+_SMALLEST_ALONE_PX = 36  # where nobody else is found
 MAX_TILES = 400  # at the finest scale; larger photos are cut into larger tiles
 _LOCATE_SIDE = 2048  # the locator gets a reduced copy of larger photos
 _TILE = 16.0  # smallest faces across the finest tile: the finder sees them with 16 pixels
@@ -42,7 +43,8 @@ def locate(locator: Locator, image: Tensor) -> list[Face]:
     factor = -(-max(image.shape[-2:]) // _LOCATE_SIDE)
     copy = reduce(image, factor)
     faces = [_read_closely(locator, image, face, factor) for face in locator.find(copy)]
-    faces = distinct_faces(faces + _in_tiles(locator, image, faces))
+    faces = distinct_faces(faces + _in_tiles(locator, image, faces, SMALLEST_FACE_PX))
+    faces = faces or distinct_faces(_in_tiles(locator, image, [], _SMALLEST_ALONE_PX))
     if all(face.disagreement >= _STEADY for face in faces):  # nobody, or what an upside-down face looks like
         faces = [_read_closely(locator, image, face, factor) for face in _turned(locator, copy)] or faces
     # The rare false face (a wheel, a buckle) is small and unsteady; a bystander's real face is steady.
@@ -81,7 +83,7 @@ def _is_at(face: Face, x: float, y: float, size: float) -> bool:
 
 def smallest_face_px(height: int, width: int) -> int:
     """How large a face must be to be found in a photo of that size, in pixels."""
-    return round(_finest_tile(height, width) / _TILE)
+    return round(_finest_tile(height, width, SMALLEST_FACE_PX) / _TILE)
 
 
 def search_notes(height: int, width: int) -> tuple[str, ...]:
@@ -102,10 +104,10 @@ def _turned(locator: Locator, copy: Tensor) -> list[Face]:
     return []
 
 
-def _in_tiles(locator: Locator, image: Tensor, known: list[Face]) -> list[Face]:
-    """Faces too small for the locator's own look at the photo."""
+def _in_tiles(locator: Locator, image: Tensor, known: list[Face], smallest: float) -> list[Face]:
+    """Faces too small for the locator's own look at the photo.  smallest: pixels."""
     height, width = image.shape[-2:]
-    tile, coarsest = _finest_tile(height, width), max(height, width) / 2
+    tile, coarsest = _finest_tile(height, width, smallest), max(height, width) / 2
     seen: list[Candidate] = []
     while tile < 0.9 * coarsest:
         looks = (partial(_seen_in, locator, image, left, top, tile) for left, top in _corners(height, width, tile))
@@ -113,7 +115,7 @@ def _in_tiles(locator: Locator, image: Tensor, known: list[Face]) -> list[Face]:
         tile *= 2
     faces = []
     for candidate in distinct_candidates(seen):
-        if 2 * float(candidate.box.scale) < 0.7 * SMALLEST_FACE_PX or _is_known(candidate, known):
+        if 2 * float(candidate.box.scale) < 0.7 * smallest or _is_known(candidate, known):
             continue
         part = _around(image, candidate.box)
         at = Candidate(candidate.score, part.to_photo.inverted().after(candidate.box))
@@ -132,8 +134,8 @@ def _seen_in(locator: Locator, image: Tensor, left: int, top: int, tile: float) 
     return [Candidate(candidate.score, part.to_photo.after(candidate.box)) for candidate in found]
 
 
-def _finest_tile(height: int, width: int) -> float:
-    tile = _TILE * SMALLEST_FACE_PX
+def _finest_tile(height: int, width: int, smallest: float) -> float:
+    tile = _TILE * smallest
     while len(_corners(height, width, tile)) > MAX_TILES:
         tile *= 1.1
     return tile
