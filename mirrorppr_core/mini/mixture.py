@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-DOUBT = 0.2  # of a pair, as a share of how faces differ; 0.1 to 0.3 make no difference
+DOUBT = 0.3  # of a pair, as a share of how faces differ: reading errors too; 0.1 to 0.8 make little difference
 _SPREAD = 0.109  # eye distances by which landmarks of faces are away from their mean, the root of the mean square
 _ONE_SIDED, _UNEVEN = 1.2, 8.0  # from which difference of the sides on a mirror image says nothing; how doubt grows
 _LIKE = 0.2  # squared distance of two faces below which the mirror image is not asked
