@@ -3,7 +3,8 @@
 Only shape is read from an exemplar. Beside an edit of shape other changes would go by in silence, and the artist would
 look for them in the result. So the before picture is given the measured motion and compared with after: its colours
 over patches so large that texture does not count, and the fine detail of skin where nothing moved. Paint has notes of
-its own (findings.py), and so have softness of the whole picture and grades that clip.
+its own (findings.py), and so have softness of the whole picture and grades that clip. A JPEG so coarse that it hides
+motion is named too.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import Tensor
 from ..exemplar import Overview
 from ..geometry.displacement import length, warp
 from ..images import LUMA, reduce
+from ..motion.blocks import is_coarse_jpeg
 from ..motion.explained import Explained
 from ..motion.sharpness import gauss
 
@@ -39,7 +41,7 @@ def not_transferred(before: Tensor, after: Tensor, overview: Overview, overall: 
     before, after: (1, C, H, W), lying on each other.  overview, overall: the pair reduced, and the motion in it.
     box: the face's, in photo pixels.
     """
-    notes = (_colours(overview, overall, box), _skin(before, after, overview, overall, box))
+    notes = (_colours(overview, overall, box), _skin(before, after, overview, overall, box), _blocks(before, after))
     return tuple(note for note in notes if note)
 
 
@@ -66,6 +68,14 @@ def _colours(overview: Overview, overall: Explained, box: Box) -> str:
             "transferred"
         )
     return ""
+
+
+def _blocks(before: Tensor, after: Tensor) -> str:
+    coarse = [name for name, photo in (("before", before), ("after", after)) if is_coarse_jpeg(photo)]
+    if not coarse:
+        return ""
+    were = f"{' and '.join(coarse)} {'was' if len(coarse) == 1 else 'were'}"
+    return f"{were} compressed heavily as JPEG, which hides small motion: export the pair at a higher quality"
 
 
 def _chroma(picture: Tensor) -> Tensor:
