@@ -4,6 +4,7 @@
     accelerate launch --config_file training/configs/ddp.yaml -m training.train --config mini-face ...
     ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 -m training.train --config tiny --run RUN
     python -m training.train --config mini-face ... --stage joint --set stages.joint.learning_rate=5e-4
+    python -m training.train --config mini-face --portraits SMALL --run RUN --minutes 10     on lent time, CPU or GPU
     python -m training.train --list
 
 RUN collects results (`STAGE.safetensors`, averaged weights), checkpoints of the unfinished stage, `config.json`,
@@ -21,6 +22,7 @@ import json
 import os
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -149,6 +151,16 @@ def stop_on_signal() -> Callable[[], bool]:
     return lambda: bool(asked)
 
 
+def stop_after(minutes: float | None, asked: Callable[[], bool]) -> Callable[[], bool]:
+    """The run also ends, saved, when its time is over.  minutes: None for no end.  Raises ValueError for 0 and less."""
+    if minutes is None:
+        return asked
+    if not minutes > 0:
+        raise ValueError(f"--minutes {minutes:g}: give the time that the run may take, above 0")
+    end = time.monotonic() + 60 * minutes
+    return lambda: asked() or time.monotonic() >= end
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status."""
     parser = Parser("train", __doc__)
@@ -158,6 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--locator", type=Path, help="short for --set data.locator=FILE (training.train_locator)")
     parser.add_argument("--stage", default="", help="train this stage only; its predecessors' results must be in RUN")
     parser.add_argument("--steps", type=int, help="train every stage for so many steps, to try things out")
+    parser.add_argument("--minutes", type=float, help="stop after so long, saved; the same command goes on")
     parser.add_argument("--seed", type=int, help="short for --set loop.seed=N")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="change one setting")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -186,7 +199,7 @@ def _work(options: argparse.Namespace) -> None:
         device=options.device,
         threads=options.threads,
         accept_changes=options.accept_changes,
-        asked_to_stop=stop_on_signal(),
+        asked_to_stop=stop_after(options.minutes, stop_on_signal()),
     )
     if options.print_hash and int(os.environ.get("RANK", "0")) == 0:
         for result in results:

@@ -15,7 +15,7 @@ from training.mini.engine import check
 from training.presets import PRESETS, load_preset
 from training.runs.preset import Preset, plain
 from training.runs.stage import Stage
-from training.train import describe_presets, main, train
+from training.train import describe_presets, main, stop_after, train
 
 ROOT = Path(__file__).parents[3]
 CONFIGS = sorted((ROOT / "training" / "configs").glob("*.yaml"))
@@ -142,3 +142,26 @@ def test_the_sharded_launchers_wrap_a_block_that_exists(name, gathers_twice):
     source = Path(diffusers.origin).parent / "models" / "transformers" / "transformer_qwenimage.py"  # slow to import
     assert f"class {settings['fsdp_transformer_layer_cls_to_wrap']}(" in source.read_text()
     assert settings["fsdp_version"] == 2 and settings["fsdp_reshard_after_forward"] == gathers_twice
+
+
+def test_a_run_ends_when_its_time_is_over_or_when_it_is_asked_to(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("training.train.time.monotonic", lambda: now[0])
+    asked = []
+    over, never = stop_after(2.0, lambda: bool(asked)), stop_after(None, lambda: bool(asked))
+    now[0] = 219.0
+    assert not over()
+    now[0] = 220.0
+    assert over() and not never()
+    now[0] = 100.0
+    asked.append(True)
+    assert over() and never()
+    with pytest.raises(ValueError, match="--minutes 0: give the time"):
+        stop_after(0.0, lambda: False)
+
+
+def test_a_run_whose_time_is_over_is_saved_and_says_how_to_go_on(tmp_path, capsys):
+    words = ["--config", "tiny", "--run", str(tmp_path), "--stage", "encoder", "--set", "loop.preflight_steps=0"]
+    assert main([*words, "--device", "cpu", "--minutes", "0.00001"]) == 130
+    assert "the same command continues it" in capsys.readouterr().err and (tmp_path / "checkpoints").is_dir()
+    assert main([*words, "--device", "cpu"]) == 0 and (tmp_path / "encoder.safetensors").is_file()
