@@ -184,7 +184,7 @@ def parts_of(operation: AnyOperation) -> tuple[AnyOperation, ...]:
 
 
 def leaves(operation: AnyOperation) -> Iterator[Leaf]:
-    """The extracted operations and sliders at the ends of the tree, from left to right."""
+    """The extracted operations and sliders at the ends of the tree, from left to right; not what one undoes."""
     if isinstance(operation, Operation | Sliders):
         yield operation
     for part in parts_of(operation):
@@ -231,6 +231,7 @@ def field_of(
 
     Raises ValueError where strengths multiply to more than 200 %, or a mask is of another size than the photo.
     """
+    operation = _applied(operation)
     if isinstance(operation, Operation | Sliders):
         if abs(strength) > MOST + 1e-6:
             raise ValueError(
@@ -251,6 +252,12 @@ def field_of(
         return mixture(fields, operation.weights)
     inner = with_leaves(operation.of, lambda leaf: _of_body(leaf, operation.of_body))
     return _limited(field_of(inner, face, apply, strength=strength, remarks=remarks, look=look), operation, face)
+
+
+def _applied(operation: AnyOperation) -> AnyOperation:
+    """The operation, or the reverse of the one that its pair shows taken back."""
+    backwards = isinstance(operation, Operation) and operation.undoes is not None
+    return Undone(of=operation.undoes) if backwards else operation
 
 
 def _in_a_row(
@@ -278,6 +285,7 @@ def _undone(
     remarks: list[str] | None,
     look: LookBefore | None,
 ) -> Field:
+    operation = _applied(operation)
     if isinstance(operation, Undone):
         return field_of(operation.of, face, apply, strength=strength, remarks=remarks, look=look)
     made = field_of(operation, face, apply, strength=strength)
@@ -320,7 +328,8 @@ def _of_body(leaf: Leaf, groups: tuple[str, ...]) -> Leaf:
     if isinstance(leaf, Sliders):
         kept = (one for one in leaf.amounts if not one.on_body or GROUP_OF[one.operation][0] in groups)
         return replace(leaf, amounts=tuple(kept))
-    return leaf if leaf.body is None else replace(leaf, body=leaf.body.limited(groups))
+    undoes = None if leaf.undoes is None else _of_body(leaf.undoes, groups)
+    return replace(leaf, body=None if leaf.body is None else leaf.body.limited(groups), undoes=undoes)
 
 
 def _limited(field: Field, limit: Limited, face: Face) -> Field:

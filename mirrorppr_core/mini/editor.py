@@ -162,9 +162,8 @@ class FieldEditor:
     def _check(self, operation: AnyOperation) -> None:
         """Raise ValueError unless this set made all of its extracted operations."""
         n, num_atoms = self.config.view.size, len(atoms_of(self.config.dit.operations))
-        for one in leaves(operation):
-            if not isinstance(one, Operation):
-                continue
+        extracted = [one for one in leaves(operation) if isinstance(one, Operation)]
+        for one in extracted + [one.undoes for one in extracted if one.undoes is not None]:
             if one.set_id != self.set_id:
                 raise ValueError(
                     f"the operation was extracted by set {one.set_id} but this model is set {self.set_id}: "

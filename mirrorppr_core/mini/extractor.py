@@ -43,6 +43,7 @@ from .not_transferred import not_transferred
 from .operation import Evidence, Operation
 from .several import check_number, refined, repeats, together
 from .sight import Sight
+from .taken_back import TAKEN_BACK, shows_taken_back
 
 _THUMBNAIL_PX = 128
 _LEAST_CELLS = 1e-3  # longest motion that counts: 0.02 px on a face of 1024 px; less is rounding
@@ -87,10 +88,25 @@ class OperationExtractor:
 
         face: whose face, where the exemplar shows several (faces.choose); with "only" the one that changed is meant.
         pose: where the joints of before come from (bodies/sources.py).
+        A pair handed over backwards, retouched photo first, is read both ways (taken_back.py).
         Raises ValueError on pictures that cannot be a pair. A pair without change gives an identity operation.
         """
+        found, taken_back = self._as_handed_over(exemplar, face, pose or PoseChoice())
+        if not taken_back:
+            return found
+        other = Exemplar(exemplar.after, exemplar.before)
+        try:
+            undone = self._as_handed_over(other, face, PoseChoice() if pose is None else replace(pose, given=()))[0]
+        except ValueError:  # for example a face that is found before alone; then there is one way to read the pair
+            return found
+        undoes = replace(undone.operation, exemplars=(), thumbnails=None)
+        notes = (TAKEN_BACK, *undoes.notes)
+        read = replace(found.operation, undoes=undoes, notes=notes, confidence=undoes.confidence)
+        return replace(found, operation=read)
+
+    def _as_handed_over(self, exemplar: Exemplar, face: str, pose: PoseChoice) -> tuple[Extracted, bool]:
+        """What the pair shows, and whether that is an operation taken back."""
         before = exemplar.before
-        pose = pose or PoseChoice()
         laid, faces = side_by_side(
             lambda: laid_together(before, exemplar.after), lambda: self.sight.people(before, pose)
         )
@@ -99,10 +115,13 @@ class OperationExtractor:
         operation, view, beside = self._read(before, laid, person, pose)
         height, width = before.shape[-2:]
         field = self.sight.view.motion_to_photo(operation.motion, view, height=height, width=width)
+        taken_back = shows_taken_back(
+            before, laid.after, operation, field, person, self.sight.view, atoms_of(self.config.dit.operations)
+        )
         if beside is not None:
             field = joined([field, beside], field)
         operation = replace(operation, largest_px=field.max_px, exemplars=(exemplar,))
-        return Extracted(operation=operation, faces=tuple(faces), face=person, field=field)
+        return Extracted(operation=operation, faces=tuple(faces), face=person, field=field), taken_back
 
     def extract_together(
         self, exemplars: Sequence[Exemplar], *, face: str = "only", poses: Sequence[PoseChoice] | None = None

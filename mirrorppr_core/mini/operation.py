@@ -40,6 +40,8 @@ class Operation:
     its form from face to face (transport.py); both only where several pairs tell.
     evidence: None where the face did not move, or in files of an earlier release.  confidence: that it gives an
     ordinary portrait a good retouch; None where there is no evidence.
+    undoes: where the pair shows an operation taken back (taken_back.py), that one, as its reverse is what is applied;
+    the rest is the pair as it was handed over.
     """
 
     tokens: Tensor
@@ -58,8 +60,13 @@ class Operation:
     whole: float | None = None
     evidence: Evidence | None = None
     confidence: float | None = None
+    undoes: Operation | None = None
 
     def __post_init__(self) -> None:
+        if self.undoes is not None and (self.undoes.set_id != self.set_id or self.undoes.undoes is not None):
+            raise ValueError(
+                f"undoes={self.undoes.set_id}: an operation of the same set {self.set_id}, and a plain one"
+            )
         for name, value in (("named", self.named), ("whole", self.whole)):
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"{name}={value}: how far that holds of an operation is a number from 0 to 1")

@@ -258,12 +258,12 @@ def _check_whole(operation: Any, types: dict[str, type]) -> None:
     kinds = tuple(kind for name, kind in types.items() if name not in INNER)
     if not isinstance(operation, kinds):
         raise ValueError("what it holds is only a part of one")
-    for one in leaves(operation):
-        if isinstance(one, Operation):
-            n = one.motion.shape[-1]
-            fits = one.motion.shape == one.shape.shape == (1, 2, n, n) and one.tokens.ndim == 3
-            if not fits or one.atoms.ndim != 5 or one.atoms.shape[2:] != (2, n, n) or len(one.atoms) != 1:
-                raise ValueError("its tensors do not fit together")
+    extracted = [one for one in leaves(operation) if isinstance(one, Operation)]
+    for one in extracted + [one.undoes for one in extracted if one.undoes is not None]:
+        n = one.motion.shape[-1]
+        fits = one.motion.shape == one.shape.shape == (1, 2, n, n) and one.tokens.ndim == 3
+        if not fits or one.atoms.ndim != 5 or one.atoms.shape[2:] != (2, n, n) or len(one.atoms) != 1:
+            raise ValueError("its tensors do not fit together")
 
 
 def _one_line(error: Exception) -> str:

@@ -128,6 +128,7 @@ def mean_of(operations: Sequence[Operation], weights: Tensor) -> Operation:
         seen=torch.cat([_seen(one) for one in operations]),
         named=None,
         whole=None,
+        undoes=None,  # several pairs are read as they were handed over
         evidence=mean_evidence([one.evidence for one in operations], share),
         confidence=_mean_confidence(operations, share),
     )
