@@ -2,8 +2,8 @@
 
 A named operation is measured on the face before it. Handed over backwards, its pair is explained better by named
 operations on the face after, and before lost fine detail when its pixels were moved. Where both say so, the pair is
-read from after to before, and photos are retouched with the reverse of that (Operation.undoes). Each of the two alone
-errs in a pair of twenty or so.
+read from after to before, and photos are retouched with the reverse of that (Operation.undoes). Alone the first errs in
+one pair of twenty, the second in one of four that were reduced after the retouch (training/LOG.md).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .bank_fit import BankMatch, one_way_of
 from .operation import Operation
 
 TAKEN_BACK = "this pair shows a retouch taken back (before was made from after): its exact reverse is applied"
-_BETTER = 0.95  # times the share of the motion that named operations leave
+_BETTER = 0.9  # times the share of the motion that named operations leave
 
 
 def shows_taken_back(
