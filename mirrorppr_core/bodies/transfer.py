@@ -19,7 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..faces.landmarks import OVAL
 from ..faces.locator import Face
+from ..faces.outline import on_face
 from ..faces.view import CanonicalView, FaceView
 from ..geometry.crop import pixel_box
 from ..geometry.displacement import length, pixel_grid, sample, smoothstep
@@ -27,6 +29,7 @@ from ..geometry.field import Field
 from ..geometry.similarity import Similarity, fit_similarity
 from ..images import reduce
 from ..motion.explained import explained_motion
+from ..motion.smears import without_smears
 from ..windows import mean_around
 from .frames import Body, facing, frames_of
 from .head import Head
@@ -39,6 +42,7 @@ from .unit import measures, unit_of
 _CLOSE_PX = 80  # u in the copy in which motion is measured, at least where the photo has as much
 _CLOSE_SIDE = 768  # longest side of that copy
 _LOST_PX = 40  # u in a copy, by its face: of somebody smaller, motion of a few pixels is not seen there
+_FACE_MARGIN = 0.03  # of the face's longer side
 _CHANGED = 6 / 255  # a change of colour that may be motion, mean over 3 x 3 pixels of the copy
 _MOVED_PX = 0.5  # of the copy: motion that counts as an edit
 _MOVED_AREA, _MOVED_SHARE = 1.0, 0.025  # in square eye distances and of the picture: less counts as none
@@ -141,7 +145,7 @@ class BodySight:
             return BodyReading(None, whole, moved=True, notes=(_NOT_CARRIED,))
         unit = unit_of(measures(facing(body))) or _FROM_EYES * body.eye_distance
         low, high = region_of(frames_of(facing(body), unit), unit)
-        measured = _closer(before, after, overall, (low, high), unit)
+        measured = _closer(before, after, overall, (low, high), unit, None if clear else face)
         if not clear and not _moved_beside(measured, placed, seen):
             return BodyReading(None, whole, moved=False)
         face_share = torch.zeros_like(whole)
@@ -311,8 +315,18 @@ def _moved_far_away(overall: Copy, low: Tensor, high: Tensor) -> bool:
     return float(moved.float().mean()) > _MOVED_SHARE
 
 
-def _closer(before: Tensor, after: Tensor, overall: Copy, corners: tuple[Tensor, Tensor], unit: float) -> Copy:
-    """The motion around the person, measured again where the person is small in the copy and larger in the photo."""
+def _closer(
+    before: Tensor,
+    after: Tensor,
+    overall: Copy,
+    corners: tuple[Tensor, Tensor],
+    unit: float,
+    face: Face | None,
+) -> Copy:
+    """The motion around the person, measured again where the person is small in the copy and larger in the photo.
+
+    face: the person's, where the copy shows no motion: then what the closer look finds may be paint (motion/smears.py).
+    """
     if overall.factor == 1 or unit / overall.factor >= _CLOSE_PX:
         return overall
     left, top, right, bottom = pixel_box(*corners, before)
@@ -321,4 +335,9 @@ def _closer(before: Tensor, after: Tensor, overall: Copy, corners: tuple[Tensor,
     if factor >= overall.factor:
         return overall
     source, target = (reduce(photo[..., top:bottom, left:right], factor) for photo in (before, after))
-    return Copy(explained_motion(source=source, target=target).motion.displacement, factor, left, top)
+    explained = explained_motion(source=source, target=target)
+    motion, doubted = explained.motion.displacement, explained.painted | explained.unsure
+    if face is not None:
+        outline = (face.landmarks[list(OVAL)] - face.landmarks.new_tensor([left, top]) + 0.5) / factor - 0.5
+        motion = without_smears(motion, doubted, on_face(outline, *doubted.shape[-2:], margin=_FACE_MARGIN))
+    return Copy(motion, factor, left, top)

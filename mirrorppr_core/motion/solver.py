@@ -27,7 +27,9 @@ def solve(*, blocks: Tensor, bending: Tensor, right: Tensor, start: Tensor, num_
     neighbours = _num_neighbours(blocks)
     own = bending * (neighbours**2 + neighbours)  # the diagonal of L^T L
     xx, xy, yy = blocks[:, :1] + own, blocks[:, 1:2], blocks[:, 2:] + own
-    inverse = torch.cat([yy, -xy, xx], dim=1) / (xx * yy - xy**2)
+    # A grid of one node does not bend, so where one direction alone is seen there the other is free.
+    area = torch.maximum(xx * yy - xy**2, 1e-6 * xx * yy + 1e-30)
+    inverse = torch.cat([yy, -xy, xx], dim=1) / area
     pairs = zip(blocks, inverse, bending.flatten().tolist(), right, start, strict=True)
     with torch.inference_mode():
         solutions = [_solve_one(*pair, num_steps=num_steps, tolerance=tolerance) for pair in pairs]
@@ -74,12 +76,15 @@ def _solve_one(
         if float(residual.flat.dot(residual.flat)) <= goal:
             break
         apply()
-        step = energy / max(float(direction.flat.dot(image.flat)), 1e-30)
+        curvature = float(direction.flat.dot(image.flat))
+        if curvature <= 1e-30 or energy <= 1e-30:  # solved to the last bit, as a grid of one node is at once
+            break
+        step = energy / curvature
         u.flat.add_(direction.flat, alpha=step)
         residual.flat.sub_(image.flat, alpha=step)
         precondition()
         previous, energy = energy, float(residual.flat.dot(z.flat))
-        direction.flat.mul_(energy / max(previous, 1e-30)).add_(z.flat)
+        direction.flat.mul_(energy / previous).add_(z.flat)
     return u.planes
 
 

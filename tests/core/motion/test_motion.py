@@ -175,6 +175,19 @@ def test_the_solver_solves_its_system():
     assert_close(found, true, atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("seen", [(4.0, 2.0, 1.0), (4.0, 0.0, 0.0), (0.0, 0.0, 0.0)])
+def test_a_grid_of_one_node_has_an_answer_where_one_direction_or_none_is_seen(seen):
+    """The coarsest level of a small close-up: it does not bend, and nothing else holds the other direction."""
+    blocks = torch.tensor(seen).view(1, 3, 1, 1)
+    true = torch.tensor([0.5, 0.25]).view(1, 2, 1, 1)
+    right = apply_blocks(blocks, true)
+    zero = torch.zeros(1, 2, 1, 1)
+    found = solve(
+        blocks=blocks, bending=torch.full((1, 1, 1, 1), 0.02), right=right, start=zero, num_steps=30, tolerance=0
+    )
+    assert_close(apply_blocks(blocks, found), right, atol=1e-4, rtol=0)
+
+
 def test_pairs_solved_together_get_what_each_gets_alone():
     generator = torch.Generator().manual_seed(1)
     blocks = torch.tensor([1.0, 0.2, 0.7]).view(1, 3, 1, 1) * torch.rand(2, 1, 6, 9, generator=generator)
