@@ -27,9 +27,11 @@ def solve(*, blocks: Tensor, bending: Tensor, right: Tensor, start: Tensor, num_
     neighbours = _num_neighbours(blocks)
     own = bending * (neighbours**2 + neighbours)  # the diagonal of L^T L
     xx, xy, yy = blocks[:, :1] + own, blocks[:, 1:2], blocks[:, 2:] + own
-    # A grid of one node does not bend, so where one direction alone is seen there the other is free.
-    area = torch.maximum(xx * yy - xy**2, 1e-6 * xx * yy + 1e-30)
-    inverse = torch.cat([yy, -xy, xx], dim=1) / area
+    area, total = xx * yy - xy**2, xx + yy
+    # A grid of one node does not bend, so where one direction alone is seen there, its block has no inverse.
+    scaled = torch.cat([total, torch.zeros_like(xy), total], dim=1) / (total**2).clamp(min=1e-20)
+    has_inverse = area > 1e-6 * total**2
+    inverse = torch.where(has_inverse, torch.cat([yy, -xy, xx], dim=1) / area, scaled)
     pairs = zip(blocks, inverse, bending.flatten().tolist(), right, start, strict=True)
     with torch.inference_mode():
         solutions = [_solve_one(*pair, num_steps=num_steps, tolerance=tolerance) for pair in pairs]
