@@ -19,9 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..faces.landmarks import OVAL
 from ..faces.locator import Face
-from ..faces.outline import on_face
+from ..faces.outline import face_in_copy
 from ..faces.view import CanonicalView, FaceView
 from ..geometry.crop import pixel_box
 from ..geometry.displacement import length, pixel_grid, sample, smoothstep
@@ -42,7 +41,6 @@ from .unit import measures, unit_of
 _CLOSE_PX = 80  # u in the copy in which motion is measured, at least where the photo has as much
 _CLOSE_SIDE = 768  # longest side of that copy
 _LOST_PX = 40  # u in a copy, by its face: of somebody smaller, motion of a few pixels is not seen there
-_FACE_MARGIN = 0.03  # of the face's longer side
 _CHANGED = 6 / 255  # a change of colour that may be motion, mean over 3 x 3 pixels of the copy
 _MOVED_PX = 0.5  # of the copy: motion that counts as an edit
 _MOVED_AREA, _MOVED_SHARE = 1.0, 0.025  # in square eye distances and of the picture: less counts as none
@@ -338,6 +336,6 @@ def _closer(
     explained = explained_motion(source=source, target=target)
     motion, doubted = explained.motion.displacement, explained.painted | explained.unsure
     if face is not None:
-        outline = (face.landmarks[list(OVAL)] - face.landmarks.new_tensor([left, top]) + 0.5) / factor - 0.5
-        motion = without_smears(motion, doubted, on_face(outline, *doubted.shape[-2:], margin=_FACE_MARGIN))
+        seen = face_in_copy(face.landmarks, doubted, factor=factor, left=left, top=top)
+        motion = without_smears(motion, doubted, seen)
     return Copy(motion, factor, left, top)

@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry.displacement import pixel_grid
+from .landmarks import OVAL
 
 _STEP = 4  # pixels from one that is asked about to the next
+_RIM = 0.03  # of the face's longer side: what is so near to its outline is on the face
 
 
 def onto(points: Tensor, outline: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,6 +49,15 @@ def on_face(outline: Tensor, height: int, width: int, *, margin: float) -> Tenso
     found = torch.zeros(len(points), device=outline.device)
     found[near] = (onto(points[near], convex_hull(outline))[1] <= rim).float()
     return F.interpolate(found.view(1, 1, rows, columns), scale_factor=_STEP)[..., :height, :width] > 0
+
+
+def face_in_copy(landmarks: Tensor, mask: Tensor, *, factor: float, left: int = 0, top: int = 0) -> Tensor:
+    """Where a reduced copy of part of a photo shows the face, to its rim: bool, like the mask (1, 1, h, w).
+
+    landmarks: (130, 2) in the photo's pixels.  left, top: of the part.  factor: photo pixels per pixel of the copy.
+    """
+    outline = (landmarks[list(OVAL)] - landmarks.new_tensor([left, top]) + 0.5) / factor - 0.5
+    return on_face(outline, *mask.shape[-2:], margin=_RIM)
 
 
 def convex_hull(points: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..faces.landmarks import OVAL
-from ..faces.outline import on_face
+from ..faces.outline import face_in_copy, on_face
 from ..faces.view import CanonicalView, FaceView
 from ..geometry.crop import Box, pixel_box
 from ..geometry.displacement import resize_displacement, warp
@@ -27,7 +27,6 @@ from ..windows import enlarged, window_mean
 # Motion is measured on a crop brought near this resolution. Finer is lost on the view; on coarser crops the estimator's
 # grid skips over eyes and lips (on a 92 px face: relative error 0.65 as is, 0.11 on the crop enlarged 3 times).
 _MEASURE_PX_PER_CELL = 8.0
-_FACE_MARGIN = 0.03  # of the face's longer side
 _REPAINTED = 0.2  # mean difference over about a cell that a warp leaves; blur and sharpening stay below 0.16
 
 
@@ -73,8 +72,7 @@ def close_up(
         source=source, target=target, global_affine=part_affine(global_affine, left=box[0], top=box[1], factor=factor)
     )
     doubted = explained.painted | explained.unsure
-    outline = (landmarks[list(OVAL)] - landmarks.new_tensor(box[:2]) + 0.5) / factor - 0.5
-    face = on_face(outline, *doubted.shape[-2:], margin=_FACE_MARGIN)
+    face = face_in_copy(landmarks, doubted, factor=factor, left=box[0], top=box[1])
     displacement = without_smears(explained.motion.displacement, doubted, face)
     motion = canonical.motion_from_photo(displacement, close)
     told = told_from_px(explained.motion) * factor

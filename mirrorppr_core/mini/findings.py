@@ -10,8 +10,7 @@ from torch import Tensor
 
 from ..bodies.transfer import BodyReading
 from ..exemplar import Overview
-from ..faces.landmarks import OVAL
-from ..faces.outline import on_face as face_mask
+from ..faces.outline import face_in_copy
 from ..geometry.displacement import length
 from ..motion.explained import Explained
 from ..motion.pairing import Laid, mostly_moved
@@ -29,7 +28,6 @@ _PAINTED_BESIDE = (
 )
 FACELESS = "no face was found in {photo}: only what was done to the body {part}"
 _UNTOLD_BESIDE = "part of the change beside the face is not explained by moving pixels: it is left out"
-_FACE_MARGIN = 0.03  # of the face's longer side: paint so near to its outline is on the face
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,14 +65,8 @@ def moved_beside(overall: Explained, laid: Laid, landmarks: Tensor) -> Tensor:
     """The motion of the whole photo, (1, 2, h, w), for the body's part; none where so much is new that the rest of it
     is only led across, and none that imitates paint.  landmarks: (130, 2) of the face, in photo pixels."""
     doubted = overall.painted | overall.unsure
-    face = _face(landmarks, doubted, laid.overview.factor)
+    face = face_in_copy(landmarks, doubted, factor=laid.overview.factor)
     return without_smears(overall.motion.displacement, doubted, face) * (not much_is_new(overall, laid))
-
-
-def _face(landmarks: Tensor, mask: Tensor, factor: float) -> Tensor:
-    """Where the overview shows the face: like the mask."""
-    outline = (landmarks[list(OVAL)] + 0.5) / factor - 0.5
-    return face_mask(outline, *mask.shape[-2:], margin=_FACE_MARGIN)
 
 
 def much_is_new(overall: Explained, laid: Laid) -> bool:
@@ -101,7 +93,7 @@ def notes_on(found: Found, laid: Laid, landmarks: Tensor) -> tuple[str, ...]:
     painted, unsure = found.overall.painted, found.overall.unsure
     on_face = torch.zeros_like(painted)
     if painted.any() or unsure.any():
-        on_face = _face(landmarks, painted, overview.factor)
+        on_face = face_in_copy(landmarks, painted, factor=overview.factor)
     if found.close.repainted or (painted & on_face).any():
         notes.append(
             "part of the face was repainted (glasses, teeth, closed eyes, text?), which no motion explains: what "
