@@ -3,10 +3,12 @@
     python -m training.operation_benchmark --portraits DIR explain    [--cases N] [--seed S]
     python -m training.operation_benchmark --portraits DIR average    [--cases N] [--pairs 5]
     python -m training.operation_benchmark --portraits DIR sliders    [--cases N]
+    python -m training.operation_benchmark --portraits DIR reverse    [--cases N]
 
 explain: is the operation that was made the first that is named, and how far off is its strength?
 average: the same operation on several people, pairs at half the size and as JPEG 60: relEPE of one, and of all.
 sliders: the named motion on the located face against the exact one on the true landmarks, relEPE.
+reverse: Reverse Operation on the result of the operation: the share of the motion that is left.
 One JSON object; an exemplar in which no face is found counts as missed.
 """
 
@@ -22,6 +24,8 @@ from typing import Any
 import torch
 
 from mirrorppr_core.geometry.arithmetic import mixture
+from mirrorppr_core.geometry.displacement import compose
+from mirrorppr_core.mini.arithmetic import Undone
 from mirrorppr_core.mini.arithmetic import averaged as average_of
 from mirrorppr_core.mini.explain import explain
 from mirrorppr_core.mini.pipeline import MirrorPPR
@@ -33,7 +37,7 @@ from .data.picture_files import read_picture
 from .evaluation.benchmark_cases import BenchmarkConfig, Case, Person, build_case, list_cases, load_people
 from .evaluation.benchmark_report import MINI
 from .evaluation.disturbances import Disturbance
-from .evaluation.known_truth import edited_region
+from .evaluation.known_truth import edited_region, to_eight_bits
 from .evaluation.metrics import relative_epe
 from .evaluation.retouchers import first_cases, load_model, try_extract, try_retouch
 from .program import Parser, run
@@ -98,6 +102,21 @@ def from_sliders(model: MirrorPPR, case: Case, portraits: Path) -> dict[str, Any
     return {"made": dict(case.steps), "relative_epe": error}
 
 
+def taken_back(model: MirrorPPR, case: Case, portraits: Path) -> dict[str, Any] | None:
+    """What is left of the motion after the operation and its reverse. None where no face is found."""
+    pictures = build_case(case, portraits)
+    operation, _ = try_extract(model, pictures.exemplar_before, pictures.exemplar_after)
+    forward, _, _ = try_retouch(model, pictures.query, operation, MINI)
+    if forward is None:
+        return None
+    back, _, _ = try_retouch(model, to_eight_bits(forward.image), Undone(of=operation), MINI)
+    if back is None:
+        return None
+    left = compose(forward.field.dense(), back.field.dense())
+    true = pictures.displacement
+    return {"made": dict(case.steps), "left": float(relative_epe(true + left, true, edited_region(true)))}
+
+
 def _explain_report(rows: list[dict[str, Any]]) -> dict[str, Any]:
     report: dict[str, Any] = {}
     for kind, own in (("one operation", [r for r in rows if len(r["made"]) == 1]),
@@ -139,10 +158,15 @@ def _sliders_report(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _reverse_report(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    left = torch.tensor([row["left"] for row in rows])
+    return {"cases": len(rows), "motion left, mean": round(float(left.mean()), 4), "most": round(float(left.amax()), 4)}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit status."""
     parser = Parser("operation_benchmark", __doc__)
-    parser.add_argument("measure", choices=("explain", "average", "sliders"))
+    parser.add_argument("measure", choices=("explain", "average", "sliders", "reverse"))
     parser.add_argument("--portraits", type=Path, required=True, help="folder of portraits.csv and landmarks.npz")
     parser.add_argument("--cases", type=int, help="run the first N, a fair sample; all by default")
     parser.add_argument("--seed", type=int, default=0, help="0 is Benchmark P itself; others are drawn alike")
@@ -163,13 +187,20 @@ def _work(options: argparse.Namespace) -> None:
             row = explained(model, case, options.portraits)
         elif options.measure == "average":
             row = averaged(model, case, people, options.portraits, options.pairs)
+        elif options.measure == "reverse":
+            row = taken_back(model, case, options.portraits)
         else:
             row = from_sliders(model, case, options.portraits)
         print(f"{number}/{len(cases)} {json.dumps(row)}", file=sys.stderr, flush=True)
         rows += [row] if row is not None else []
     if not rows:
         raise ValueError("no case could be run: no face was found in any of the portraits")
-    reports = {"explain": _explain_report, "average": _average_report, "sliders": _sliders_report}
+    reports = {
+        "explain": _explain_report,
+        "average": _average_report,
+        "sliders": _sliders_report,
+        "reverse": _reverse_report,
+    }
     print(json.dumps(reports[options.measure](rows), indent=1))
 
 

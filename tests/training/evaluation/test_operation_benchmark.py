@@ -1,15 +1,17 @@
-"""What explaining and averaging operations is worth: the counting, on answers that are known."""
+"""What explaining, averaging and undoing operations is worth: the counting, on answers that are known."""
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from mirrorppr_core.geometry.displacement import invert
 from mirrorppr_core.geometry.field import Field
+from mirrorppr_core.mini.arithmetic import Undone
 from mirrorppr_core.mini.editor import Retouched
 from mirrorppr_core.operations.llw import apply_llw
 from training.evaluation.benchmark_cases import Case, Person
-from training.operation_benchmark import _average_report, _explain_report, averaged
+from training.operation_benchmark import _average_report, _explain_report, _reverse_report, averaged, taken_back
 
 
 class Errs:
@@ -53,6 +55,27 @@ def test_too_few_readable_pairs_are_no_case(people, tmp_path):
     case = Case(exemplar=people[0], query=people[2], steps=(("mouth_resize", 60.0),))
     truth = torch.zeros(1, 2, 256, 256)
     assert averaged(Errs(truth), case, people, tmp_path, 3) is None
+
+
+class Undoes(Errs):
+    """Does the truth and takes a share of it back."""
+
+    def __init__(self, truth: torch.Tensor, share: float):
+        super().__init__(truth)
+        self.share = share
+
+    def retouch(self, query, operation, config):
+        back = invert(self.share * self.truth, num_iterations=20)
+        field = Field.from_dense(back if isinstance(operation, Undone) else self.truth)
+        return Retouched(image=query, field=field, faces=(), notes=(), num_found=0)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.75, 0.0])
+def test_what_a_reverse_leaves_is_counted(people, tmp_path, share):
+    case = Case(exemplar=people[0], query=people[2], steps=(("mouth_resize", 60.0),))
+    truth = apply_llw(torch.zeros(1, 3, 256, 256), people[2].mesh, case.steps).displacement
+    row = taken_back(Undoes(truth, share), case, tmp_path)
+    assert _reverse_report([row])["motion left, mean"] == pytest.approx(1 - share, abs=0.02)
 
 
 def test_a_wrong_name_a_refusal_and_a_far_strength_all_count():
