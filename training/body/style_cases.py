@@ -4,8 +4,7 @@ People are those of split eval with a pose that the teacher's views agree on: ha
 Each of them moves what that person shows, so an exemplar may lack a limb that the query has, and the other way round.
 The list is a function of a seed; refusals count as the query unchanged.
 
-Straight lines: how far lines of the background bend, where the edit reaches; of the truth and of the result. Nothing
-tells background from person here but distance: what lies further than an arm's width from every bone.
+How far lines of the background bend is told of the truth and of the results (straight_lines.py).
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mirrorppr_core.bodies.frames import LEAST_TOLD, facing, frames_of
+from mirrorppr_core.bodies.frames import LEAST_TOLD
 from mirrorppr_core.bodies.pose import Pose
 from mirrorppr_core.bodies.sources import PoseChoice
 from mirrorppr_core.exemplar import Exemplar
@@ -29,10 +28,11 @@ from mirrorppr_core.mini.pipeline import MirrorPPR
 
 from ..data.picture_files import read_picture
 from ..data.tables import read_arrays, read_rows
-from ..evaluation.benchmark_report import mean, median
+from ..evaluation.benchmark_report import median
 from ..evaluation.intervals import mean_interval
 from ..evaluation.known_truth import CasePictures, Score, edited_region, score, strength_of, to_eight_bits
 from ..recipes.forms import body_of_pose
+from .straight_lines import UNMOVED, Bend, bend, sentence
 from .tools import BODY_OPERATIONS, BRUSHES, KINDS, Edit, Person, drawn_edit, motion_at
 
 OWN, TRUE = "own joints", "true joints"
@@ -40,7 +40,6 @@ _LEAST_FACE_PX = 60  # of people in bodies/, whose pictures are small; smaller f
 _LEAST_VOTES = 4  # of five views of the teacher
 _MOST_PX, _STEP = 40.0, 4  # a longer motion is no retouch; pixels between places where truth is computed
 _MAX_DRAWS = 300
-_AWAY, _SEGMENT = 0.33, 0.5  # u from every bone: background; u of a line that is looked at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +77,11 @@ class StyleCase:
 
 @dataclass(frozen=True, kw_only=True)
 class StyleResult:
-    """scores: by row.  bends: RMS bend of background lines in pixels, of the truth and by row; NaN without any."""
+    """scores: by row.  bends: of the truth and by row, None where the edit reaches no line of the background."""
 
     case: StyleCase
     scores: dict[str, Score]
-    bends: dict[str, float]
+    bends: dict[str, Bend | None]
     extract_seconds: float = 0.0
 
 
@@ -184,13 +183,17 @@ def build_style_case(case: StyleCase, portraits: Path) -> CasePictures:
 
 def score_style_case(model: MirrorPPR, case: StyleCase, pictures: CasePictures) -> StyleResult:
     """Both rows."""
-    scores, bends = {}, {"truth": bend(pictures.displacement, case.query)}
+    scores, bends = {}, {"truth": _bend(pictures.displacement, case.query)}
     for row in (OWN, TRUE):
         poses = [PoseChoice(source="mini", given=_given(s) if row == TRUE else ()) for s in (case.exemplar, case.query)]
         result, refused = _tried(model, pictures, *poses)
         scores[row] = score(pictures, result, refused=refused)
-        bends[row] = 0.0 if result is None else bend(result.field.dense(), case.query)
+        bends[row] = UNMOVED if result is None else _bend(result.field.dense(), case.query)
     return StyleResult(case=case, scores=scores, bends=bends)
+
+
+def _bend(displacement: Tensor, shown: Shown) -> Bend | None:
+    return bend(displacement, shown.body, shown.unit or 1.0)
 
 
 def _given(shown: Shown) -> tuple[Pose, ...]:
@@ -206,33 +209,6 @@ def _tried(
         return model.retouch(pictures.query, operation, RetouchConfig(face="largest"), pose=query), ""
     except ValueError as error:
         return None, str(error)
-
-
-def bend(displacement: Tensor, shown: Shown) -> float:
-    """RMS distance of background lines from straight, in pixels, along rows and columns that the motion reaches."""
-    unit = shown.unit or 1.0
-    segment, away = max(8, int(_SEGMENT * unit)), torch.full(shown.size, torch.inf)
-    places = pixel_grid(*shown.size)[0]  # (2, H, W)
-    for frame in frames_of(facing(shown.body), unit).values():
-        start, end = frame.ends()
-        along = (
-            ((places - start.view(2, 1, 1)) * frame.along.view(2, 1, 1)).sum(0).clamp(0, float((end - start).norm()))
-        )
-        nearest = start.view(2, 1, 1) + along * frame.along.view(2, 1, 1)
-        away = torch.minimum(away, (places - nearest).norm(dim=0))
-    background = away > _AWAY * unit
-    total, count = 0.0, 0
-    for motion, mask in ((displacement[0, 1], background), (displacement[0, 0].T, background.T)):
-        rows = motion.unfold(1, segment, segment) if motion.shape[1] >= segment else motion[:, None, :0]
-        seen = mask.unfold(1, segment, segment).all(-1) if rows.shape[-1] else torch.zeros(0, dtype=torch.bool)
-        lines = rows[seen] if rows.shape[-1] else rows.reshape(0, 0)
-        lines = lines[(lines != 0).any(-1)] if len(lines) else lines
-        if len(lines):
-            t = torch.linspace(-1, 1, segment)
-            centred = lines - lines.mean(-1, keepdim=True)
-            centred = centred - (centred @ t / t.square().sum())[:, None] * t
-            total, count = total + float(centred.square().sum()), count + centred.numel()
-    return (total / count) ** 0.5 if count else float("nan")
 
 
 def write_style_report(results: Sequence[StyleResult], config: StyleConfig) -> str:
@@ -263,8 +239,5 @@ def write_style_report(results: Sequence[StyleResult], config: StyleConfig) -> s
             cells += [mean_interval(errors, who).text(), f"{median(errors):.3f}"]
         refused = sum(bool(r.scores[OWN].refused) for r in chosen)
         lines.append(f"| {name} | {len(chosen)} | {' | '.join(cells)} | {refused} |")
-    bent = [r for r in results if all(value == value for value in r.bends.values())]
-    if bent:
-        by_row = ", ".join(f"{row} {mean(r.bends[row] for r in bent):.3f}" for row in ("truth", OWN, TRUE))
-        lines += ["", f"Lines of the background, RMS bend in px where an edit reaches ({len(bent)} cases): {by_row}."]
+    lines += ["", sentence([r.bends for r in results])]
     return "\n".join(lines) + "\n"

@@ -1,16 +1,13 @@
 """Tools whose truth is known, and the list of cases drawn from them."""
 
-import math
-
 import pytest
 import torch
 from torch.testing import assert_close
 
 from mirrorppr_core.bodies.frames import Body
 from mirrorppr_core.bodies.pose_network import JOINTS, MEDIAPIPE_POSE
-from mirrorppr_core.geometry.displacement import pixel_grid
 from mirrorppr_core.operations.body_forms import FORMS, Style, form_displacement_at
-from training.body.style_cases import Shown, StyleConfig, bend, list_style_cases
+from training.body.style_cases import Shown, StyleConfig, list_style_cases
 from training.body.tools import BODY_OPERATIONS, BRUSHES, KINDS, drawn_edit, motion_at
 
 STANDING = {
@@ -86,13 +83,3 @@ def test_the_list_holds_every_kind_and_is_a_function_of_the_seed():
     assert [case.label for case in first] == [case.label for case in again]
     assert {case.edit.kind for case in first} == set(KINDS)
     assert all(case.exemplar.identity != case.query.identity for case in first)
-
-
-def test_straight_lines_stay_straight_under_a_shift_and_bend_under_a_bump():
-    person = shown("a")
-    shift = torch.full((1, 2, 512, 512), 3.0)
-    assert bend(shift, person) == pytest.approx(0, abs=1e-4)
-    assert math.isnan(bend(torch.zeros(1, 2, 512, 512), person))
-    away = pixel_grid(512, 512) - torch.tensor([60.0, 250.0]).view(1, 2, 1, 1)
-    bump = 5 * torch.exp(-away.square().sum(1, keepdim=True) / (2 * 15**2)).expand(-1, 2, -1, -1)
-    assert bend(torch.where(bump > 0.02, bump, 0.0), person) > 0.05
