@@ -1,6 +1,7 @@
-"""Whose joints to use for a face: given ones, our own network's or MediaPipe's; and whether they fit that person.
+"""Whose joints to use for a face: given ones, our own network's or MediaPipe's; and the body that they make with it.
 
-A pose that does not fit the face is not used: a limb moved in the wrong place is worse than one left alone.
+A limb moved in the wrong place is worse than one left alone: joints that cannot be right are not used (plausible.py).
+Of given ones that is said; where hardly any of them can be right, they are refused.
 """
 
 from __future__ import annotations
@@ -18,15 +19,19 @@ from .frames import Body
 from .given import pose_at
 from .head import LOOK_SIDE, Head, people_without_faces, usable
 from .mediapipe_pose import is_installed, mediapipe_pose
+from .plausible import contradicted, in_words, misfit, without_joints, without_limbs
 from .pose import Pose, find_pose
 from .pose_network import JOINTS, PoseNet
-from .unit import measures, unit_of
 
 SOURCES = ("auto", "mini", "mediapipe")
 _REACH = 11.0  # face sizes around the face that are looked at
 _CHIN = 1.7  # eye distances below the eyes
-_NECK = (0.6, 7.0)  # from the eyes to the middle of the shoulders, in eye distances
-_UNIT = (1.8, 14.0)  # u in eye distances: children have 3 to 4, adults 5 to 7, foreshortened faces more
+_WRONG = (
+    "the joints given for {photo} cannot be this person's ({why}): give the pose of the same picture and person, "
+    "or none"
+)
+_ELSEWHERE = "the body is seen elsewhere in the photo"
+_NOT_USED = "of the joints given for {photo} these cannot be right and are not used: {joints}"
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,38 @@ class PoseChoice:
 
 
 AUTO = PoseChoice()
+
+
+@dataclass(frozen=True)
+class Told:
+    """The body of a face's person.  source: whose joints, one of pose.SOURCES; None where there are none to use.
+    notes: on given joints that are not used."""
+
+    body: Body
+    source: str | None
+    notes: tuple[str, ...] = ()
+
+
+def told_body(choice: PoseChoice, net: PoseNet | None, photo: Tensor, face: Face, mean_face: Tensor, name: str) -> Told:
+    """The joints of the face's person in a photo (1, C, H, W), those that can be right.
+
+    name: of the photo.  Raises ValueError where given joints cannot be this person's.
+    """
+    pose = pose_of(choice, net, photo, face, name)
+    body, dropped = body_of(pose, face, mean_face), ()
+    why = misfit(body)
+    seen = seen_pose(net, photo, face) if why is None and choice.given and net is not None else None
+    if seen is not None:
+        off = contradicted(body, seen)
+        why, dropped = _ELSEWHERE if off.another_body else None, off.joints
+    if why is not None:
+        if choice.given:
+            raise ValueError(_WRONG.format(photo=name, why=why))
+        return Told(body_of(None, face, mean_face), None)
+    used = without_limbs(without_joints(body, dropped))
+    lost = [joint for i, joint in enumerate(JOINTS) if float(body.told[i]) > 0 and float(used.told[i]) == 0]
+    notes = (_NOT_USED.format(photo=name, joints=in_words(lost)),) if lost and choice.given else ()
+    return Told(used, None if pose is None else pose.source, notes)
 
 
 def pose_of(choice: PoseChoice, net: PoseNet | None, photo: Tensor, face: Face, name: str) -> Pose | None:
@@ -111,16 +148,3 @@ def body_of(pose: Pose | None, face: Face, mean_face: Tensor) -> Body:
         points, told = pose.points.nan_to_num(), torch.where(usable(pose), sure, torch.zeros_like(sure))
     size = float(placed.scale)
     return Body(points, told, placed.translation, placed.translation + _CHIN * size * down, size)
-
-
-def misfit(body: Body) -> str | None:
-    """Why these joints cannot be this face's person; None if they can."""
-    shoulders = body.middle("shoulder")
-    if shoulders is not None:
-        neck = float((shoulders - body.eyes).norm()) / body.eye_distance
-        if not _NECK[0] <= neck <= _NECK[1]:
-            return f"the shoulders lie {neck:.1f} eye distances from the eyes"
-    unit = unit_of(measures(body))
-    if unit is not None and not _UNIT[0] <= unit / body.eye_distance <= _UNIT[1]:
-        return f"the body would be {unit / body.eye_distance / 5.5:.1f} times as large as the face says"
-    return None

@@ -30,12 +30,12 @@ from ..images import reduce
 from ..motion.explained import explained_motion
 from ..motion.smears import without_smears
 from ..windows import mean_around
-from .frames import Body, facing, frames_of
+from .frames import facing, frames_of
 from .head import Head
 from .motion import CELLS_PER_UNIT, BodyMotion, Still, body_motion, carry, region_of
 from .named import KnownOperations
 from .pose_network import PoseNet
-from .sources import AUTO, PoseChoice, body_of, misfit, pose_of
+from .sources import AUTO, PoseChoice, Told, told_body
 from .unit import measures, unit_of
 
 _CLOSE_PX = 80  # u in the copy in which motion is measured, at least where the photo has as much
@@ -62,10 +62,6 @@ _PARTLY = "much of what was moved beside the face does not follow the body: only
 _MISSED = "the exemplar's {parts} moved, and what of them cannot be told in this photo is left as it is"
 _CUT = "the {parts} that moved in the exemplar lie mostly outside this photo: what is inside is moved"
 _SOFTENED = "so strong a motion would fold the body over itself: it was softened there"
-_WRONG_POSE = (
-    "the joints given for {photo} cannot be this person's ({why}): give the pose of the same picture and person, "
-    "or none"
-)
 _BY = {"mini": "our own network", "mediapipe": "MediaPipe", "given": "the pose given"}
 _WORDS = {"trunk": "waist and trunk", "head": "hair and head"}
 
@@ -137,9 +133,9 @@ class BodySight:
         lost = may_be_closer and _FROM_EYES * float(placed.scale) < _LOST_PX * overall.factor
         if not clear and not (lost and _changed_beside(before, after, overall.factor, seen)):
             return BodyReading(None, whole, moved=False)
-        body, source = self.body(before, face, pose, "the exemplar")
-        body = replace(body, told=(body.told > 0).float())  # what is measured there is measured in full
-        if source is None and self.net is None:
+        told_of = self.told(before, face, pose, "the exemplar")
+        body = replace(told_of.body, told=(told_of.body.told > 0).float())  # what is measured is measured in full
+        if told_of.source is None and self.net is None:
             return BodyReading(None, whole, moved=True, notes=(_NOT_CARRIED,))
         unit = unit_of(measures(facing(body))) or _FROM_EYES * body.eye_distance
         low, high = region_of(frames_of(facing(body), unit), unit)
@@ -161,7 +157,7 @@ class BodySight:
         if not found.moves or told < _LEAST_TOLD:
             note = _NO_JOINTS.format(photo="the exemplar") if body.middle("shoulder") is None else _NOT_CARRIED
             return BodyReading(None, whole, moved=True, notes=(note,))
-        notes = (_FAR_AWAY,) * _moved_far_away(overall, low, high) + (_PARTLY,) * (told < _TOLD)
+        notes = told_of.notes + (_FAR_AWAY,) * _moved_far_away(overall, low, high) + (_PARTLY,) * (told < _TOLD)
         still, (height, width) = self._still_at(face) if found.still_face else None, before.shape[-2:]
         own = carry(found, body, 1.0, (height, width), still, self.known).field
         return BodyReading(found, face_share, moved=True, largest_px=found.largest * unit, notes=notes, field=own)
@@ -172,30 +168,21 @@ class BodySight:
     ) -> tuple[Field, tuple[str, ...]]:
         """The body's motion on a query (1, C, H, W), and notes.  pose: whose joints."""
         height, width = query.shape[-2:]
-        body, source = self.body(query, face, pose, "the query")
+        told = self.told(query, face, pose, "the query")
+        body, source = told.body, told.source
         still = self._still_at(face) if motion.still_face else None
         carried = carry(motion, body, strength, (height, width), still, self.known)
         if not carried.field.displacement.numel() and body.middle("shoulder") is None:
-            return carried.field, (_NO_JOINTS.format(photo="this photo"),)
+            return carried.field, (*told.notes, _NO_JOINTS.format(photo="this photo"))
         moved = [group for group in motion.groups() if group not in carried.absent]
         notes = [f"beside the face: {_listed(moved)} moved, by the joints of {_BY[source]}"] if moved and source else []
         notes += [_MISSED.format(parts=_listed(carried.missed))] if carried.missed else []
         notes += [_CUT.format(parts=_listed(carried.beyond))] if carried.beyond else []
-        return carried.field, (*notes, *(_SOFTENED,) * carried.softened)
+        return carried.field, (*told.notes, *notes, *(_SOFTENED,) * carried.softened)
 
-    def body(self, photo: Tensor, face: Face, choice: PoseChoice, name: str) -> tuple[Body, str | None]:
-        """The face's person, and whose joints they are. Joints of ours that do not fit the face are not used.
-
-        Raises ValueError where given ones do not fit. name: of the photo, for that.
-        """
-        pose = pose_of(choice, self.net, photo, face, name)
-        body = body_of(pose, face, self.mean_face)
-        why = misfit(body)
-        if why is None:
-            return body, None if pose is None else pose.source
-        if choice.given:
-            raise ValueError(_WRONG_POSE.format(photo=name, why=why))
-        return body_of(None, face, self.mean_face), None
+    def told(self, photo: Tensor, face: Face, choice: PoseChoice, name: str) -> Told:
+        """The face's person.  name: of the photo.  Raises ValueError where given joints do not fit."""
+        return told_body(choice, self.net, photo, face, self.mean_face, name)
 
     def _motion_in(
         self, low: Tensor, high: Tensor, unit: float, photo: Tensor, measured: Copy, view: FaceView, face_share: Tensor

@@ -209,7 +209,9 @@ class Person:
     @cached_property
     def _pose(self) -> Tensor | None:
         """The joints among MediaPipe's, or None where the shoulders cannot be told."""
-        body, _ = self.sight.bodies.body(self.query, self.face, self.pose, "the query")
+        told = self.sight.bodies.told(self.query, self.face, self.pose, "the query")
+        self.notes += told.notes
+        body = told.body
         return None if body.middle("shoulder") is None else as_pose(body.points, body.told, MEDIAPIPE_POSE)
 
     @property

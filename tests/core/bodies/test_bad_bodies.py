@@ -10,7 +10,8 @@ from toys import astronaut, hopper, push, retouched_mouth
 
 from mirrorppr_core.bodies.frames import GROUPS
 from mirrorppr_core.bodies.pose import Pose
-from mirrorppr_core.bodies.sources import PoseChoice
+from mirrorppr_core.bodies.pose_network import JOINTS, MIRROR_JOINTS
+from mirrorppr_core.bodies.sources import PoseChoice, seen_pose
 from mirrorppr_core.exemplar import Exemplar
 from mirrorppr_core.geometry.displacement import jacobian_determinant
 from mirrorppr_core.geometry.field import Field
@@ -152,9 +153,9 @@ def test_an_operation_can_be_limited_to_a_part_of_the_body(model, narrower):
 
 def test_sliders_too_are_limited_to_parts_of_the_body(model):
     both, pose = Sliders.of({"body_shape_thin_shoulders": 60, "body_shape_slim_hand": 60}), given(model, hopper())
-    joints = replace(pose.given[0], told=torch.ones(17))
+    joints = replace(pose.given[0], told=(torch.arange(17) < 13).float())
     joints.points[9:11] = joints.points[7:9] + torch.tensor([0.0, 60.0])
-    joints.points[11:13] = joints.points[5:7] + torch.tensor([0.0, 200.0])
+    joints.points[11:13] = joints.points[5:7] + torch.tensor([[40.0, 200.0], [-40.0, 200.0]])
     choice = PoseChoice(given=(joints,))
     alone = model.retouch(hopper(), Sliders.of({"body_shape_slim_hand": 60}), pose=choice).field.dense()
     arms = model.retouch(hopper(), Limited(of=both, of_body=("arms",)), pose=choice).field.dense()
@@ -165,3 +166,54 @@ def test_the_opposite_strength_is_the_opposite_field_of_the_body(model, narrower
     forth = model.retouch(hopper(), narrower, RetouchConfig(strength=0.5), pose=MINI).field.dense()
     back = model.retouch(hopper(), narrower, RetouchConfig(strength=-0.5), pose=MINI).field.dense()
     assert forth.abs().amax() > 1 and torch.allclose(back, -forth, atol=1e-3)
+
+
+def as_seen(model: MirrorPPR, photo: Tensor) -> Pose:
+    """The joints of the photo's one person, as our own network tells them and somebody else hands them over."""
+    (face,) = model.extractor.sight.faces(photo)
+    return replace(seen_pose(model.extractor.sight.body, photo, face), source="given")
+
+
+NONSENSE = {
+    "scattered around the head": lambda p, seed: p.new_tensor([256.0, 260.0]) + (scatter(seed) - 0.5) * 420,
+    "scattered over the photo": lambda p, seed: scatter(seed) * torch.tensor([512.0, 600.0]),
+    "all in one point": lambda p, seed: p[:1].expand(12, 2),
+    "twice as large": lambda p, seed: p[:2].mean(0) + 2 * (p - p[:2].mean(0)),
+    "upside down": lambda p, seed: torch.stack([p[:, 0], 300 - p[:, 1]], 1),
+    "across and down exchanged": lambda p, seed: p.flip(1),
+}
+
+
+def scatter(seed: int) -> Tensor:
+    return torch.rand(12, 2, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("kind", NONSENSE)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_pose_that_makes_no_sense_is_refused_with_the_fix(model, narrower, kind, seed):
+    pose = as_seen(model, hopper())
+    points = pose.points.clone()
+    points[5:] = NONSENSE[kind](points[5:], seed)
+    with pytest.raises(ValueError, match="cannot be this person's") as told:
+        model.retouch(hopper(), narrower, pose=PoseChoice(given=(replace(pose, points=points, told=torch.ones(17)),)))
+    assert "give the pose of the same picture and person, or none" in str(told.value)
+
+
+def test_the_true_joints_and_the_same_with_sides_swapped_do_the_same(model, narrower):
+    pose, order = as_seen(model, hopper()), list(MIRROR_JOINTS)
+    true, swapped = (
+        model.retouch(hopper(), narrower, pose=PoseChoice(given=(one,)))
+        for one in (pose, replace(pose, points=pose.points[order], told=pose.told[order]))
+    )
+    assert true.field.max_px > 2 and torch.equal(true.image, swapped.image) and true.notes == swapped.notes
+
+
+def test_one_joint_that_cannot_be_right_is_named_and_the_others_are_used(model, narrower):
+    pose = as_seen(model, hopper())
+    points = pose.points.clone()
+    points[JOINTS.index("elbow_l")] = torch.tensor([0.0, 0.0])
+    told = torch.maximum(pose.told, (torch.arange(17) == JOINTS.index("elbow_l")).float())
+    result = model.retouch(hopper(), narrower, pose=PoseChoice(given=(replace(pose, points=points, told=told),)))
+    note = "of the joints given for the query these cannot be right and are not used: left elbow"
+    assert note in result.notes
+    assert result.field.max_px > 1 and folds(result.field) > 0

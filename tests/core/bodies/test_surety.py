@@ -8,9 +8,10 @@ from torch.testing import assert_close
 from mirrorppr_core.bodies.families import NAMED, Fitted, motion_of
 from mirrorppr_core.bodies.frames import frames_of
 from mirrorppr_core.bodies.motion import body_motion, carry
+from mirrorppr_core.bodies.plausible import misfit
 from mirrorppr_core.bodies.pose import Pose
 from mirrorppr_core.bodies.pose_network import JOINTS
-from mirrorppr_core.bodies.sources import body_of, misfit
+from mirrorppr_core.bodies.sources import body_of
 from mirrorppr_core.bodies.unit import measures, unit_of
 from mirrorppr_core.faces.locator import Face
 
