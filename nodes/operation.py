@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..mirrorppr_core.mini.explain import bodies_in
 from ..mirrorppr_core.mini.operation import Operation
 from .picture import draw_findings
 from .sockets import (
@@ -77,4 +78,5 @@ class ExtractOperation(io.ComfyNode):
 
 
 def _notes(operation: Operation) -> str:
-    return "\n".join((f"largest motion in the exemplar {operation.largest_px:.1f} px", *operation.notes))
+    largest = f"largest motion in the exemplar {operation.largest_px:.1f} px"
+    return "\n".join((largest, *bodies_in(operation), *operation.notes))

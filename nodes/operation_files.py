@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io, ui
 
-from ..mirrorppr_core.mini.explain import composition
+from ..mirrorppr_core.mini.explain import bodies_in, composition
 from ..mirrorppr_core.mini.operation_file import PICTURES, opened, save_operation, thumbnails_of
 from ..mirrorppr_core.mini.reuse import load_operation
 from .listed_folder import OPERATIONS
@@ -104,7 +104,7 @@ class LoadOperation(io.ComfyNode):
     @classmethod
     def execute(cls, file, extractor=None) -> io.NodeOutput:
         loaded = load_operation(OPERATIONS.path_of(file), extractor)
-        notes = "\n".join((loaded.name, composition(loaded.operation), *loaded.notes))
+        notes = "\n".join((loaded.name, composition(loaded.operation), *bodies_in(loaded.operation), *loaded.notes))
         return io.NodeOutput(loaded.operation, _side_by_side(thumbnails_of(loaded.operation)), notes)
 
 

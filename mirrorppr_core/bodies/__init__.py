@@ -10,7 +10,7 @@
     part_map.py      any other motion, as splines over the parts
     named.py         our own operations of the body, whose formulas others bring
     motion.py        the body's part of an operation: told on the exemplar, made on the query
-    transfer.py      from pixels to a field, and the words for it
+    transfer.py      from pixels to a field; words.py: what a user is told of it
 
 To add a family: a row of families.FAMILIES. To add a part: a frame in frames.frames_of and, for the map, a chart in
 part_map.CHARTS. Named body operations are rows of operations/professional_table.py.

@@ -31,7 +31,8 @@ from .fit import explain
 from .frames import GROUPS, LEAST_SURETY, Body, Frame, facing, frames_of, group_of
 from .named import GROUP_OF, KnownOperations, NamedBodyOperation
 from .part_map import PartMap, map_of, motion_of_map
-from .unit import measures, shared_unit, unit_of
+from .pose import SOURCES
+from .unit import SHOULDERS, measures, shared_unit, unit_of
 
 CELLS_PER_UNIT = 16
 _TRUST_FROM, _TRUST_TO, _LEAST_BEST = 0.55, 0.70, 0.5  # explained share: confidence rises between; best single family
@@ -42,7 +43,9 @@ _REACH = 1.2  # u around the parts: beyond, nothing is carried
 _MIN_STRIDE_PX, _STRIDES_PER_UNIT = 2.0, 32
 _STILL_PX = 0.02  # at strength 1, a motion below this is none: places far off keep their bits
 _TRACE = 0.1  # of all amplitudes
-_MISSED, _ABSENT = 0.2, 0.9  # of a group's amplitudes that has no place on the query: worth a note, all of it
+_PART = 0.2  # of the part that moves most: one that moves more is worth a word
+_SHOWN = 0.5  # of a motion that a photo shows: a part of which there is less is missed
+_SIDEWAYS, _FRONTAL = 0.4, 0.65  # u between the shoulders of a person seen from the side, and from the front
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +54,8 @@ class BodyMotion:
 
     named: one of our own operations, which then is all.  fitted: families, amplitudes times the confidence.  part_map:
     the rest.  still_face: the exemplar's face did not
-    move, so the query's must not.  largest: of the motion, in u.
+    move, so the query's must not.  largest: of the motion, in u.  joints: whose, one of pose.SOURCES; empty where there
+    were none, or in files of an earlier release.
     """
 
     measures: Tensor
@@ -60,10 +64,13 @@ class BodyMotion:
     still_face: bool
     largest: float
     named: tuple[NamedBodyOperation, ...] = ()
+    joints: str = ""
 
     def __post_init__(self) -> None:
         if self.measures.shape != (3,):
             raise ValueError(f"a body has 3 measures, not {tuple(self.measures.shape)}")
+        if self.joints and self.joints not in SOURCES:
+            raise ValueError(f"joints={self.joints!r}: use one of {', '.join(SOURCES)}")
 
     @property
     def moves(self) -> bool:
@@ -74,6 +81,13 @@ class BodyMotion:
         rows = _amounts(self)
         amounts = {group: sum(amount for own, _, amount in rows if own == group) for group in GROUPS}
         return tuple(group for group in GROUPS if amounts[group] > _TRACE * sum(amounts.values()))
+
+    def parts(self) -> tuple[str, ...]:
+        """Names of frames: the parts that it moves, without those that hardly move."""
+        amounts: dict[str, float] = {}
+        for _, part, amount in _amounts(self):
+            amounts[part] = amounts.get(part, 0.0) + amount
+        return tuple(part for part, amount in amounts.items() if amount > _PART * max(amounts.values()))
 
     def limited(self, groups: Collection[str]) -> BodyMotion:
         """Only what belongs to some of frames.GROUPS."""
@@ -130,15 +144,15 @@ def _is_known(share: float, banks: float) -> bool:
 
 @dataclass(frozen=True)
 class Carried:
-    """field: the query's motion.  softened: it had to be, so as not to fold.  missed: groups of parts that move on the
-    exemplar and of which some cannot be told here; absent: those of which nothing can.  beyond: groups whose motion
-    lies mostly outside the photo."""
+    """field: the query's motion.  softened: it had to be, so as not to fold.  missed: parts that move on the exemplar
+    and cannot be told here.  beyond: parts that lie mostly outside the photo.  turned: "away" where this person is seen
+    from the side and the exemplar's from the front, "back" the other way round, else empty."""
 
     field: Field
     softened: bool = False
     missed: tuple[str, ...] = ()
-    absent: tuple[str, ...] = ()
     beyond: tuple[str, ...] = ()
+    turned: str = ""
 
 
 # How far nothing may move at places (rows, columns, 2): (1, 1, rows, columns) in [0, 1].
@@ -162,8 +176,8 @@ def carry(
     unit = shared_unit(measures(own), motion.measures) or _FROM_EYES * own.eye_distance
     frames = frames_of(own, unit)
     named = [_as_sure(one, frames) for one in motion.named]
-    missed, absent = (_missed(motion, frames, share) for share in (_MISSED, _ABSENT))
-    beyond = _beyond(motion, frames, size)
+    missed = tuple(part for part in motion.parts() if _shown(part, frames) < _SHOWN)
+    about = {"missed": missed, "beyond": _beyond(motion, frames, size), "turned": _turned(measures(own) / unit, motion)}
 
     def moved_at(points: Tensor) -> Tensor:
         """(rows, columns, 2) photo pixels -> (1, 2, rows, columns) pixels."""
@@ -181,7 +195,7 @@ def carry(
     stride = max(_MIN_STRIDE_PX, unit / _STRIDES_PER_UNIT)
     box = around and _moving_box(moved_at(_grid(around, 2 * stride)), around)
     if box is None:
-        return Carried(Field.zero(*size), missed=missed, absent=absent, beyond=beyond)
+        return Carried(Field.zero(*size), **about)
     points = _grid(box, stride)
     left, top, right, bottom = box
     step = torch.tensor([(right - left) / points.shape[1], (bottom - top) / points.shape[0]]).view(1, 2, 1, 1)
@@ -191,7 +205,7 @@ def carry(
     dense = F.interpolate(kept * step, (bottom - top, right - left), mode="bicubic", align_corners=False)
     stop_if_asked()
     field = Field(displacement=dense, left=left, top=top, height=size[0], width=size[1])
-    return Carried(field, not torch.equal(kept, wanted), missed, absent, beyond)
+    return Carried(field, softened=not torch.equal(kept, wanted), **about)
 
 
 def _as_sure(one: NamedBodyOperation, frames: Mapping[str, Frame]) -> NamedBodyOperation:
@@ -204,32 +218,24 @@ def _as_sure(one: NamedBodyOperation, frames: Mapping[str, Frame]) -> NamedBodyO
     return replace(one, right=one.right * share("_r"), left=one.left * share("_l"))
 
 
-def _missed(motion: BodyMotion, frames: Mapping[str, Frame], share: float) -> tuple[str, ...]:
-    """Groups that lose more than a share because parts of them do not show."""
-    total: dict[str, float] = {}
-    lost: dict[str, float] = {}
-    for group, part, amount in _amounts(motion):
-        total[group] = total.get(group, 0.0) + amount
-        shown = (
-            min(1.0, frames[part].presence / LEAST_SURETY) if part in frames else 0.0
-        )  # what doubt costs is not lost
-        lost[group] = lost.get(group, 0.0) + amount * (1 - shown)
-    whole = sum(total.values())
-    return tuple(g for g in GROUPS if g in total and lost[g] > share * total[g] and total[g] > _MISSED * whole)
+def _shown(part: str, frames: Mapping[str, Frame]) -> float:
+    """How much of a part a photo shows; what doubt costs is not lost."""
+    return min(1.0, frames[part].presence / LEAST_SURETY) if part in frames else 0.0
 
 
 def _beyond(motion: BodyMotion, frames: Mapping[str, Frame], size: tuple[int, int]) -> tuple[str, ...]:
-    """Groups of which more than half lies outside the photo."""
-    total: dict[str, float] = {}
-    outside: dict[str, float] = {}
+    """Parts of which more than half lies outside the photo."""
     low, high = torch.zeros(2), torch.tensor([size[1], size[0]])
-    for group, part, amount in _amounts(motion):
-        if part in frames:
-            middle = frames[part].ends().mean(0)
-            total[group] = total.get(group, 0.0) + amount
-            if not bool(((middle >= low) & (middle < high)).all()):
-                outside[group] = outside.get(group, 0.0) + amount
-    return tuple(g for g in GROUPS if outside.get(g, 0.0) > 0.5 * total.get(g, 1.0))
+    middles = {part: frames[part].ends().mean(0) for part in motion.parts() if part in frames}
+    return tuple(part for part, at in middles.items() if not bool(((at >= low) & (at < high)).all()))
+
+
+def _turned(sizes: Tensor, motion: BodyMotion) -> str:
+    """See Carried.  sizes: (3,) the query's measures in its u."""
+    here, there = (float(one[1]) * SHOULDERS for one in (sizes, motion.measures))
+    if 0 < here < _SIDEWAYS and there > _FRONTAL:
+        return "away"
+    return "back" if 0 < there < _SIDEWAYS and here > _FRONTAL else ""
 
 
 def _amounts(motion: BodyMotion) -> list[tuple[str, str, float]]:

@@ -19,6 +19,7 @@ from .frames import LIMBS, SIDES, Body
 from .pose import Pose
 from .pose_network import JOINTS, MIRROR_JOINTS
 from .unit import measures, unit_of
+from .words import named
 
 # Eye distances.
 _NECK = (0.6, 6.5)  # from the eyes to the middle of the shoulders: 0.9 to 5.2
@@ -59,7 +60,7 @@ def misfit(body: Body) -> str | None:
     only_wide = int((told > 0).sum()) == 1 and bool(told[1] > 0)  # shoulders from the side lie close together
     if times > _UNIT[1] or (times < _UNIT[0] and not only_wide):
         return f"the body would be {times / _ADULT:.1f} times as large as the face says"
-    return f"the {in_words(long)} would be longer than anybody's" if len(long) >= _LIMBS else None
+    return f"the {named(long)} would be longer than anybody's" if len(long) >= _LIMBS else None
 
 
 def without_joints(body: Body, names: Sequence[str]) -> Body:
@@ -103,12 +104,6 @@ def contradicted(given: Body, own: Pose) -> Contradicted:
         elsewhere = (there & (own.told >= _SURE) & (off > _FAR)).nonzero()[:, 0].tolist()
         readings.append(Contradicted(tuple(JOINTS[order[i]] for i in elsewhere), apart, float(weight.sum())))
     return min(readings, key=lambda one: one.apart)
-
-
-def in_words(names: Sequence[str]) -> str:
-    """("elbow_r", "upper_arm_l") -> "right elbow and left upper arm"."""
-    words = [f"{'right' if name.endswith('_r') else 'left'} {name[:-2].replace('_', ' ')}" for name in names]
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _of_shoulders(body: Body, unit: float) -> str | None:

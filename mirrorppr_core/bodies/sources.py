@@ -15,13 +15,15 @@ from torch import Tensor
 from ..faces.locator import Face, Locator
 from ..geometry.similarity import fit_similarity
 from ..images import reduce
-from .frames import Body
+from .frames import Body, facing
 from .given import pose_at
 from .head import LOOK_SIDE, Head, people_without_faces, usable
 from .mediapipe_pose import is_installed, mediapipe_pose
-from .plausible import contradicted, in_words, misfit, without_joints, without_limbs
+from .plausible import contradicted, misfit, without_joints, without_limbs
 from .pose import Pose, find_pose
 from .pose_network import JOINTS, PoseNet
+from .unit import measures, unit_of
+from .words import named
 
 SOURCES = ("auto", "mini", "mediapipe")
 _REACH = 11.0  # face sizes around the face that are looked at
@@ -31,6 +33,9 @@ _WRONG = (
     "or none"
 )
 _ELSEWHERE = "the body is seen elsewhere in the photo"
+_EXCHANGED = "the joints given for {photo} have right and left exchanged: they are used the other way round"
+_BEHIND = "{photo} shows the person from behind: right and left count as the picture shows them"
+_FRONTAL = 0.4  # u between the shoulders, from which right and left can be told apart
 _NOT_USED = "of the joints given for {photo} these cannot be right and are not used: {joints}"
 
 
@@ -78,8 +83,22 @@ def told_body(choice: PoseChoice, net: PoseNet | None, photo: Tensor, face: Face
         return Told(body_of(None, face, mean_face), None)
     used = without_limbs(without_joints(body, dropped))
     lost = [joint for i, joint in enumerate(JOINTS) if float(body.told[i]) > 0 and float(used.told[i]) == 0]
-    notes = (_NOT_USED.format(photo=name, joints=in_words(lost)),) if lost and choice.given else ()
+    notes = (_NOT_USED.format(photo=name, joints=named(lost)),) if lost and choice.given else ()
+    if _backwards(used):
+        notes += (
+            (_BEHIND.format(photo=name),)
+            if isinstance(face, Head)
+            else (_EXCHANGED.format(photo=name),) * bool(choice.given)
+        )
     return Told(used, None if pose is None else pose.source, notes)
+
+
+def _backwards(body: Body) -> bool:
+    """Whether the person's right is on the right of the picture, as if seen from behind."""
+    right, left, unit = body.joint("shoulder_r"), body.joint("shoulder_l"), unit_of(measures(body))
+    if right is None or left is None or unit is None:
+        return False
+    return facing(body) is not body and float((right - left).norm()) > _FRONTAL * unit
 
 
 def pose_of(choice: PoseChoice, net: PoseNet | None, photo: Tensor, face: Face, name: str) -> Pose | None:

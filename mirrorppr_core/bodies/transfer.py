@@ -12,7 +12,6 @@ Shapes: N cells a side of the face view.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -37,6 +36,7 @@ from .named import KnownOperations
 from .pose_network import PoseNet
 from .sources import AUTO, PoseChoice, Told, told_body
 from .unit import measures, unit_of
+from .words import notes_on
 
 _CLOSE_PX = 80  # u in the copy in which motion is measured, at least where the photo has as much
 _CLOSE_SIDE = 768  # longest side of that copy
@@ -59,11 +59,6 @@ _NOT_CARRIED = f"the body or the background was moved too: {_LEFT_OUT}"
 _NO_JOINTS = f"the body was moved too, but the shoulders cannot be told in {{photo}}: {_LEFT_OUT}"
 _FAR_AWAY = f"something away from the person was moved too: {_LEFT_OUT}"
 _PARTLY = "much of what was moved beside the face does not follow the body: only part of it is transferred"
-_MISSED = "the exemplar's {parts} moved, and what of them cannot be told in this photo is left as it is"
-_CUT = "the {parts} that moved in the exemplar lie mostly outside this photo: what is inside is moved"
-_SOFTENED = "so strong a motion would fold the body over itself: it was softened there"
-_BY = {"mini": "our own network", "mediapipe": "MediaPipe", "given": "the pose given"}
-_WORDS = {"trunk": "waist and trunk", "head": "hair and head"}
 
 
 @dataclass(frozen=True)
@@ -158,6 +153,7 @@ class BodySight:
             note = _NO_JOINTS.format(photo="the exemplar") if body.middle("shoulder") is None else _NOT_CARRIED
             return BodyReading(None, whole, moved=True, notes=(note,))
         notes = told_of.notes + (_FAR_AWAY,) * _moved_far_away(overall, low, high) + (_PARTLY,) * (told < _TOLD)
+        found = replace(found, joints=told_of.source or "")
         still, (height, width) = self._still_at(face) if found.still_face else None, before.shape[-2:]
         own = carry(found, body, 1.0, (height, width), still, self.known).field
         return BodyReading(found, face_share, moved=True, largest_px=found.largest * unit, notes=notes, field=own)
@@ -174,11 +170,7 @@ class BodySight:
         carried = carry(motion, body, strength, (height, width), still, self.known)
         if not carried.field.displacement.numel() and body.middle("shoulder") is None:
             return carried.field, (*told.notes, _NO_JOINTS.format(photo="this photo"))
-        moved = [group for group in motion.groups() if group not in carried.absent]
-        notes = [f"beside the face: {_listed(moved)} moved, by the joints of {_BY[source]}"] if moved and source else []
-        notes += [_MISSED.format(parts=_listed(carried.missed))] if carried.missed else []
-        notes += [_CUT.format(parts=_listed(carried.beyond))] if carried.beyond else []
-        return carried.field, (*told.notes, *notes, *(_SOFTENED,) * carried.softened)
+        return carried.field, (*told.notes, *notes_on(motion, carried, source))
 
     def told(self, photo: Tensor, face: Face, choice: PoseChoice, name: str) -> Told:
         """The face's person.  name: of the photo.  Raises ValueError where given joints do not fit."""
@@ -243,11 +235,6 @@ class BodySight:
             return smoothstep((_STILL_FROM - self._away(face, points)) / (_STILL_FROM - _STILL_TO))[None, None]
 
         return still
-
-
-def _listed(groups: Sequence[str]) -> str:
-    words = [_WORDS.get(group, group) for group in groups]
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _moved_beside(measured: Copy, placed: Similarity, view: FaceView | None) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor
 from .frames import Body
 
 _POWER, _OF_TORSO = 4.0, 0.75
-_SHOULDERS, _UPPER_ARM = 0.72, 0.56  # of the torso
+SHOULDERS, _UPPER_ARM = 0.72, 0.56  # of the torso
 _MOST_LARGER = 1.1  # times what the query's own measures say
 
 
@@ -32,7 +32,7 @@ def measures(body: Body) -> Tensor:
         elbow = body.joint(f"elbow_{side}")
         if shoulder is not None and elbow is not None:
             arms.append(float((shoulder - elbow).norm()))
-    return torch.tensor([torso, width / _SHOULDERS, max(arms, default=nan) / _UPPER_ARM])
+    return torch.tensor([torso, width / SHOULDERS, max(arms, default=nan) / _UPPER_ARM])
 
 
 def unit_of(told: Tensor) -> float | None:

@@ -48,6 +48,7 @@ def keep(options: Any, operation: Operation, model: MirrorPPR) -> dict[str, Any]
         "unchanged": operation.is_identity,
         "explained": {one.slider.name: round(one.percent, 1) for one in told.found},
         "left_over": round(told.left_over, 3),
+        "body": list(told.bodies),
         "notes": list(operation.notes),
     }
 

@@ -14,6 +14,7 @@ from ..bodies.given import read_poses
 from ..bodies.sources import SOURCES, PoseChoice
 from ..exemplar import Exemplar
 from ..mini.arithmetic import AnyOperation
+from ..mini.explain import bodies_in
 from ..mini.operation import Operation
 from ..mini.pipeline import MirrorPPR
 from ..mini.reuse import load_operation
@@ -115,6 +116,7 @@ def take(options: Any, model: MirrorPPR) -> Source:
     if isinstance(operation, Operation):
         about |= {"largest_displacement_px": round(operation.largest_px, 3), "confidence": operation.confidence}
     about |= {
+        "body": list(bodies_in(operation)),
         "seconds": round(time.perf_counter() - began, 3),
         "unchanged": operation.is_identity,
         "notes": list(notes),

@@ -12,16 +12,17 @@ Shapes: M atoms, N cells a side, C candidates, D = 2 * (N / 2)^2 numbers of a ha
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..bodies.words import in_words
 from ..operations.atoms import FULL_STRENGTH, Atom
 from ..operations.llw_table import OPERATIONS as LLW
 from ..operations.sliders import FULL, Amount, Sliders
-from .arithmetic import AnyOperation, Blended, Combined, Limited, Scaled, Undone, parts_of
+from .arithmetic import AnyOperation, Blended, Combined, Limited, Scaled, Undone, leaves, parts_of
 from .operation import Operation
 
 _MOST_NAMES = 6
@@ -52,11 +53,13 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """found: the most first.  left_over: share of the motion that no name explains, 0 to 1.  notes: in words."""
+    """found: the most first.  left_over: share of the motion that no name explains, 0 to 1.  notes: in words.
+    bodies: which parts of a body are moved, in words, for each extracted operation that moves some."""
 
     found: tuple[Found, ...]
     left_over: float
     notes: tuple[str, ...] = ()
+    bodies: tuple[str, ...] = ()
 
     @property
     def sliders(self) -> Sliders:
@@ -75,7 +78,8 @@ class Explanation:
         """For people, a line each."""
         rows = [f"{one.slider.in_words} ({one.slider.name} {one.percent:+.0f} %)" for one in self.found]
         rows = rows or ["none of the named operations is in it"]
-        return "\n".join([*rows, f"{self.left_over:.0%} of the motion is left over", *self.notes])
+        left = f"{self.left_over:.0%} of the motion is left over"
+        return "\n".join([*rows, left, *self.bodies, *self.notes])
 
 
 def explain(operation: AnyOperation, atoms: tuple[Atom, ...]) -> Explanation:
@@ -94,7 +98,14 @@ def explain(operation: AnyOperation, atoms: tuple[Atom, ...]) -> Explanation:
     if isinstance(operation, Limited):
         notes.append("it is limited to a part of the face or a mask: the names are of the whole operation")
     notes += [note for one in inner for note in one.notes]
-    return _summed(inner, _factors(operation, len(inner)), tuple(dict.fromkeys(notes)))
+    told = _summed(inner, _factors(operation, len(inner)), tuple(dict.fromkeys(notes)))
+    return replace(told, bodies=bodies_in(operation))
+
+
+def bodies_in(operation: AnyOperation) -> tuple[str, ...]:
+    """Which parts of a body its extracted operations move, and whose joints tell that, in words; each once."""
+    read = [one for one in leaves(operation) if isinstance(one, Operation)]
+    return tuple(dict.fromkeys(in_words(one.body) for one in read if one.body is not None and one.body.parts()))
 
 
 def composition(operation: AnyOperation) -> str:
@@ -116,8 +127,9 @@ def _explained(operation: Operation, atoms: tuple[Atom, ...]) -> Explanation:
             "the set that extracted it"
         )
     notes = ("the body's part is not among the names",) if operation.body is not None else ()
+    bodies = bodies_in(operation)
     if not (operation.motion != 0).any():
-        return Explanation(found=(), left_over=float(operation.body is not None), notes=notes)
+        return Explanation(found=(), left_over=float(operation.body is not None), notes=notes, bodies=bodies)
     rows = F.avg_pool2d(operation.atoms[0], 2).flatten(1)  # (M, D)
     motion = F.avg_pool2d(operation.motion, 2).flatten()  # (D,)
     names, candidates = _candidates(rows, atoms)
@@ -135,7 +147,7 @@ def _explained(operation: Operation, atoms: tuple[Atom, ...]) -> Explanation:
         for side, percent in sided.items()
         if abs(percent) >= _LEAST_PERCENT
     ]
-    return Explanation(found=_ordered(found), left_over=left, notes=notes)
+    return Explanation(found=_ordered(found), left_over=left, notes=notes, bodies=bodies)
 
 
 def _candidates(rows: Tensor, atoms: tuple[Atom, ...]) -> tuple[list[tuple[str, str, float]], Tensor]:

@@ -15,8 +15,11 @@ from mirrorppr_core.bodies.pose import Pose
 from mirrorppr_core.bodies.sources import PoseChoice
 from mirrorppr_core.exemplar import Exemplar
 from mirrorppr_core.geometry.similarity import fit_similarity
+from mirrorppr_core.mini.arithmetic import Scaled
 from mirrorppr_core.mini.editor import RetouchConfig
+from mirrorppr_core.mini.explain import bodies_in
 from mirrorppr_core.mini.files import bundled_set, load_editor, load_part, save_part
+from mirrorppr_core.mini.operation_file import read_file, save_operation
 from mirrorppr_core.mini.pipeline import MirrorPPR
 
 STANDING = torch.tensor(
@@ -86,6 +89,19 @@ def test_what_was_seen_on_the_exemplar_comes_with_the_operation_from_one_look(mo
 def test_a_body_edit_alone_is_an_operation_without_a_warning(shoulder):
     assert shoulder.body is not None and not shoulder.is_identity and shoulder.notes == ()
     assert not (shoulder.motion != 0).any() and shoulder.largest_px == pytest.approx(9.0, rel=0.15)
+
+
+def test_which_parts_of_the_body_were_read_and_by_whose_joints_is_told_and_kept(shoulder, tmp_path):
+    """The astronaut's left shoulder, on the right of the picture."""
+    (words,) = bodies_in(shoulder)
+    assert "left" in words and "right" not in words and words.endswith("by the joints of the pose given")
+    save_operation(tmp_path / "look.safetensors", shoulder)
+    kept = read_file(tmp_path / "look.safetensors").operation
+    assert bodies_in(kept) == (words,) == bodies_in(Scaled(of=kept, factor=0.5))
+
+
+def test_an_edit_of_the_face_alone_reads_no_part_of_the_body(model):
+    assert bodies_in(model.extract(Exemplar(astronaut(), retouched_mouth(astronaut())))) == ()
 
 
 def test_applied_to_its_own_exemplar_it_gives_the_after_back(model, shoulder, before_pose):

@@ -167,17 +167,19 @@ def test_a_brush_on_the_hair_moves_the_hair_of_a_close_up():
 
 # carrying
 
+LEGS = {"thigh_r", "thigh_l", "shin_r", "shin_l"}
+
 
 def test_a_close_up_moves_nothing_and_says_what_is_missing():
     body, places = person(), grid()
     carried = carry(told(made("legs", body, places), body, places), person(untold=tuple(STANDING)), 1.0, SIZE)
-    assert not carried.field.displacement.numel() and carried.missed == ("legs",)
+    assert not carried.field.displacement.numel() and set(carried.missed) == LEGS
 
 
 def test_what_lies_outside_the_photo_is_reported():
     body, places = person(), grid()
     carried = carry(told(made("legs", body, places), body, places), body, 1.0, (380, 500))
-    assert carried.beyond == ("legs",)
+    assert set(carried.beyond) == LEGS
 
 
 def test_a_motion_far_too_strong_is_softened_and_does_not_fold():
