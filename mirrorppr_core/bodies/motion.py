@@ -41,6 +41,7 @@ _KNOWN, _AS_GOOD, _PROBABLE, _BETTER = 0.93, 0.015, 0.88, 0.04
 _FROM_EYES = 5.0  # u in eye distances where no measure of the body is shared; small, because too small costs less
 _REACH = 1.2  # u around the parts: beyond, nothing is carried
 _MIN_STRIDE_PX, _STRIDES_PER_UNIT = 2.0, 32
+_TO_EDGE = 0.4  # of the way to the photo's edge, what moves towards or away from it at strength 1
 _STILL_PX = 0.02  # at strength 1, a motion below this is none: places far off keep their bits
 _TRACE = 0.1  # of all amplitudes
 _PART = 0.2  # of the part that moves most: one that moves more is worth a word
@@ -204,8 +205,21 @@ def carry(
     stop_if_asked()
     dense = F.interpolate(kept * step, (bottom - top, right - left), mode="bicubic", align_corners=False)
     stop_if_asked()
+    dense = _from_inside(dense, box, size, abs(strength))
     field = Field(displacement=dense, left=left, top=top, height=size[0], width=size[1])
     return Carried(field, softened=not torch.equal(kept, wanted), **about)
+
+
+def _from_inside(moved: Tensor, box: Box, size: tuple[int, int], strength: float) -> Tensor:
+    """The motion without what would look beyond the photo's edges, where there is nothing to show: those stay in place.
+
+    moved: (1, 2, h, w) in a box of the photo. Up to twice the strength no place looks outside.
+    """
+    left, top, right, bottom = box
+    x, y = torch.arange(left, right).float(), torch.arange(top, bottom).float()
+    x, y = torch.minimum(x, size[1] - 1 - x), torch.minimum(y, size[0] - 1 - y)
+    most = _TO_EDGE * strength * torch.stack(torch.meshgrid(x, y, indexing="xy"))[None]
+    return torch.maximum(torch.minimum(moved, most), -most)
 
 
 def _as_sure(one: NamedBodyOperation, frames: Mapping[str, Frame]) -> NamedBodyOperation:

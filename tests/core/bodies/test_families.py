@@ -176,6 +176,17 @@ def test_a_close_up_moves_nothing_and_says_what_is_missing():
     assert not carried.field.displacement.numel() and set(carried.missed) == LEGS
 
 
+@pytest.mark.parametrize("strength", [1.0, -1.0, 2.0])
+def test_at_the_edge_of_the_photo_nothing_is_taken_from_beyond_it(strength):
+    """A shoulder that the frame cuts: what lies outside is unknown; the last column repeated shows as streaks."""
+    body, places = person(), grid()
+    found = told(made("lobe", body, places), body, places)
+    field = carry(found, body, strength, (700, 315)).field.dense()[0]
+    x = torch.arange(315.0)
+    assert field.abs().amax() > 1
+    assert (x + field[0] >= 0).all() and (x + field[0] <= 314).all()
+
+
 def test_what_lies_outside_the_photo_is_reported():
     body, places = person(), grid()
     carried = carry(told(made("legs", body, places), body, places), body, 1.0, (380, 500))
