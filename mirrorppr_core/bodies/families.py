@@ -22,7 +22,7 @@ Shapes: N places, K columns, P parameter vectors (s_out, s_in, sigma, t0, h).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -62,6 +62,8 @@ class Family:
     free: tuple[bool, ...]
     prior: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     half_width: float = 0.0  # u: a lobe further from its part than this is a worse answer
+    shifts: bool = False  # s_in is how far its middle lies from the axis
+    round: bool = False  # its lobes are about as long as wide: what of one lies outside the photo follows from that
     long_in_units: bool = False  # h counts in u: on parts whose length says more of the pose than of the person
 
     @property
@@ -98,6 +100,9 @@ def _stretched(part: str, *signs: float) -> tuple[Column, ...]:
 
 _PAIR = ((0, 1.0), (1, -1.0))
 _ANY = ((0.01, 0.01, 0.05, -0.6, 0.05), (0.60, 0.60, 0.60, 1.5, 1.0))
+_SHIFT = 0.2  # u, of the axis at most
+_ANYTHING = 1e3  # spread of what has no usual value
+_UNSHIFTED = ((0.0,) * 5, (_ANYTHING, 0.1, _ANYTHING, _ANYTHING, _ANYTHING))
 _LOBE_FREE = (True, False, True, True, True)
 _LOBE_STARTS = ((0.18, 0.0, 0.16, 0.15, 0.37), (0.10, 0.0, 0.30, 0.0, 0.5), (0.25, 0.0, 0.15, 0.45, 0.3))
 
@@ -108,14 +113,15 @@ FAMILIES = (
     ),
     Family(
         name="waist", columns=_on_axis("trunk"), power=2.5,
-        starts=((0.18, 0.0, 0.17, 0.58, 0.13), (0.28, 0.0, 0.25, 0.7, 0.3), (0.12, 0.0, 0.15, 0.4, 0.2)),
-        low=_ANY[0], high=(0.7, *_ANY[1][1:]), free=_LOBE_FREE, half_width=0.35,
+        starts=((0.18, 0.0, 0.17, 0.58, 0.13), (0.28, 0.0, 0.25, 0.7, 0.3), (0.12, 0.0, 0.15, 0.4, 0.2),
+                (0.42, 0.0, 0.28, 1.0, 0.2)),
+        low=_ANY[0], high=(0.7, *_ANY[1][1:]), free=_LOBE_FREE, half_width=0.35, round=True,
     ),
     Family(
         name="neck", columns=_on_axis("neck"), power=2.0,
         starts=((0.14, 0.0, 0.12, 0.5, 0.12), (0.2, 0.0, 0.2, 0.3, 0.16)),
-        low=(*_ANY[0][:3], 0.0, 0.04), high=(0.3, 0.6, 0.3, 1.2, 0.4), free=_LOBE_FREE, half_width=0.15,
-        long_in_units=True,
+        low=(0.01, -_SHIFT, 0.05, 0.0, 0.04), high=(0.3, _SHIFT, 0.3, 1.2, 0.4), free=(True,) * 5,
+        prior=_UNSHIFTED, half_width=0.15, shifts=True, round=True, long_in_units=True,
     ),
     Family(
         name="arms", columns=_on_limbs("upper_arm", "forearm", lobes=_PAIR, across=(True,)), power=3.0,
@@ -130,19 +136,21 @@ FAMILIES = (
         prior=((0.22, 0.20, 0.20, 0.45, 0.43), (0.12, 0.12, 0.10, 0.15, 0.1)), half_width=0.2,
     ),
 )  # fmt: skip
-# Below the shoulders and within the trunk: wider ones pass for shoulders made narrower.
-_SWELL_LOW, _SWELL_HIGH = (0.0, 0.0, 0.1, 0.4, 0.08), (0.0, 0.0, 0.5, 1.2, 0.6)
-_PAIR_LOW, _PAIR_HIGH = (0.1, 0.0, 0.08, 0.2, 0.08), (0.35, 0.0, 0.3, 1.1, 0.4)
+# Below the shoulders and within the trunk: wider ones pass for shoulders made narrower. Often the photo shows but the
+# upper half, from which any of them can be made; so they keep to a belly's and a bust's usual place.
 FAMILIES += (
     Family(
         name="swell", columns=_stretched("trunk", 0.0), power=2.0,
         starts=((0.0, 0.0, 0.33, 0.75, 0.25), (0.0, 0.0, 0.2, 0.45, 0.15)),
-        low=_SWELL_LOW, high=_SWELL_HIGH, free=(False, False, True, True, True), half_width=0.35,
+        low=(0.0, -_SHIFT, 0.1, 0.4, 0.08), high=(0.0, _SHIFT, 0.5, 1.2, 0.6), free=(False, True, True, True, True),
+        prior=((0.0, 0.0, 0.3, 0.75, 0.22), (_ANYTHING, 0.1, 0.12, 0.15, 0.1)), half_width=0.35, shifts=True,
+        round=True,
     ),
     Family(
         name="pair", columns=_stretched("trunk", -1.0, 1.0), power=2.0,
-        starts=((0.22, 0.0, 0.16, 0.33, 0.12), (0.25, 0.0, 0.2, 0.9, 0.2)),
-        low=_PAIR_LOW, high=_PAIR_HIGH, free=_LOBE_FREE, half_width=0.35,
+        starts=((0.22, 0.0, 0.16, 0.33, 0.12),),
+        low=(0.1, 0.0, 0.08, 0.2, 0.08), high=(0.35, 0.0, 0.3, 1.1, 0.4), free=_LOBE_FREE,
+        prior=((0.22, 0.0, 0.17, 0.35, 0.13), (0.08, _ANYTHING, 0.08, 0.15, 0.08)), half_width=0.35, round=True,
     ),
 )  # fmt: skip
 CORNER = Family(
@@ -172,6 +180,14 @@ class Fitted:
     def family(self) -> Family:
         return NAMED[self.name]
 
+    def centred(self) -> Fitted:
+        """As on others. A pair lies evenly on both sides, so its middle is the exemplar's axis, seen a little off."""
+        if not self.family.shifts or not any(column.sign for column in self.family.columns):
+            return self
+        parameters = self.parameters.clone()
+        parameters[1] = 0
+        return replace(self, parameters=parameters)
+
     def group(self) -> str:
         """Of frames.GROUPS, for a limit to parts."""
         return group_of(self.family.parts[0])
@@ -194,6 +210,7 @@ def lobes(family: Family, frames: Mapping[str, Frame], places: Tensor, parameter
             found[key] = places.new_zeros(len(parameters), len(places))
         elif key not in found:
             s0 = column.sign * parameters[:, column.centre, None]
+            s0 = s0 + parameters[:, 1, None] if family.shifts else s0
             exponent = ((at[column.part][0] - s0) / sigma).square() + along[column.part]
             height = (torch.exp(-exponent) - _CUT).clamp_min(0) / (1 - _CUT)
             if column.stretch:

@@ -21,6 +21,7 @@ from .frames import Frame
 
 _RIDGE = 1e-3
 _PRIOR_WEIGHT = 0.05  # of the motion's energy
+_ROUND = 0.4  # usual spread of the logarithm of length against width, of what is round
 _STEP = 1e-3  # of numeric slopes
 _SCOUTS, _STEPS = 2, 7  # steps from every start, and more from the best two
 _MOST, _LEAST_GAIN, _OFF_PART = 2, 0.12, 0.25
@@ -50,11 +51,11 @@ def explain(motion: Tensor, places: Tensor, frames: Mapping[str, Frame]) -> Expl
         answers = [a for a in answers if a is not None]
         if not answers:
             break
-        found, misfit = max(answers, key=lambda a: (left - a[1]) / energy - _OFF_PART * _off_part(a[0]))
+        found, misfit, _ = max(answers, key=lambda a: (left - a[2]) / energy - _OFF_PART * _off_part(a[0]))
         if found.name == "lobe" and _along_share(found) > _ALONG and CORNER.name not in taken:
             corner = fit(CORNER, rest, places, frames)
             if corner is not None and corner[1] < misfit + _CORNER_LOSS * left:
-                found, misfit = corner
+                found, misfit, _ = corner
         if (left - misfit) / energy < _LEAST_GAIN:
             break
         best = max(best, (left - misfit) / energy)
@@ -66,8 +67,11 @@ def explain(motion: Tensor, places: Tensor, frames: Mapping[str, Frame]) -> Expl
     return Explained(tuple(with_sides(f, frames) for f in chosen), share, best)
 
 
-def fit(family: Family, motion: Tensor, places: Tensor, frames: Mapping[str, Frame]) -> tuple[Fitted, float] | None:
-    """The family that comes closest and the energy of what it leaves; None where none of its parts shows."""
+def fit(
+    family: Family, motion: Tensor, places: Tensor, frames: Mapping[str, Frame]
+) -> tuple[Fitted, float, float] | None:
+    """The family that comes closest, the energy of what it leaves, and the same with the price of what is unusual; None
+    where none of its parts shows."""
     if not any(part in frames for part in family.parts):
         return None
     towards = directions(family, frames, places)
@@ -77,10 +81,10 @@ def fit(family: Family, motion: Tensor, places: Tensor, frames: Mapping[str, Fra
         states.append(_search(family, motion, places, frames, towards, torch.tensor(start), free, _SCOUTS))
     states.sort(key=lambda state: state[1])
     finals = [_search(family, motion, places, frames, towards, p, free, _STEPS) for p, _ in states[:2]]
-    parameters = min(finals, key=lambda state: state[1])[0]
+    parameters, cost = min(finals, key=lambda state: state[1])
     amplitudes, left, shown = _solved(family, motion, places, frames, towards, parameters[None])
     seen = torch.where(shown[0], amplitudes[0], torch.full_like(amplitudes[0], float("nan")))
-    return Fitted(family.name, parameters, seen), float(left[0].square().sum())
+    return Fitted(family.name, parameters, seen), float(left[0].square().sum()), cost
 
 
 def _search(family, motion, places, frames, towards, parameters, free, steps) -> tuple[Tensor, float]:  # noqa: PLR0913
@@ -108,14 +112,22 @@ def _search(family, motion, places, frames, towards, parameters, free, steps) ->
 
 
 def _residuals(family, motion, places, frames, towards, parameters) -> Tensor:  # noqa: PLR0913
-    """What is left of the motion, and the prior's misfit: (P, 2 N + 5)."""
+    """What is left of the motion, and the misfit of what is usual: (P, 2 N + 6)."""
     _, left, _ = _solved(family, motion, places, frames, towards, parameters)
-    left = left.flatten(1)
-    if family.prior is None:
-        return left
-    usual, spread = (torch.tensor(p) for p in family.prior)
-    weight = (_PRIOR_WEIGHT * motion.square().sum() / 5).sqrt()
-    return torch.cat([left, weight * (parameters - usual) / spread], dim=1)
+    rows, weight = [left.flatten(1)], (_PRIOR_WEIGHT * motion.square().sum() / 5).sqrt()
+    if family.prior is not None:
+        usual, spread = (torch.tensor(p) for p in family.prior)
+        rows.append(weight * (parameters - usual) / spread)
+    if family.round:
+        rows.append(weight * _out_of_round(family, frames, parameters)[:, None] / _ROUND)
+    return torch.cat(rows, dim=1)
+
+
+def _out_of_round(family: Family, frames: Mapping[str, Frame], parameters: Tensor) -> Tensor:
+    """Logarithm of the lobes' length against their width: (P,)."""
+    frame = next(frames[part] for part in family.parts if part in frames)
+    unit = 1.0 if family.long_in_units else frame.length / frame.unit
+    return (parameters[:, 4] * unit / parameters[:, 2]).log()
 
 
 def _solved(family, motion, places, frames, towards, parameters) -> tuple[Tensor, Tensor, Tensor]:  # noqa: PLR0913

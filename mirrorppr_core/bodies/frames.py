@@ -39,7 +39,7 @@ LIMBS = {
     "shin": ("knee", "ankle", 1.1, "legs"),
 }
 SIDES = ("r", "l")
-_PAST_TRUNK, _PAST_NECK = 1.35, 0.6
+_PAST_TRUNK, _PAST_NECK, _PAST_HEAD = 1.35, 0.6, 0.7
 _TORSO, _UPPER_ARM = 1 / 0.75, 0.56 / 0.75  # u, of most people (unit.py): where they cannot be told
 _SIDEWAYS = 0.3  # u between the shoulders
 GROUPS = ("shoulders", "arms", "trunk", "legs", "neck", "head")
@@ -139,7 +139,7 @@ def frames_of(body: Body, unit: float) -> dict[str, Frame]:
     up = body.eyes - body.chin
     size = body.eye_distance
     crown = body.eyes + up / up.norm().clamp_min(1e-3) * _CROWN * size
-    return frames | _named("head", _bone(body.chin, crown, "r", size, _HEAD_UNIT * size), body)
+    return frames | _named("head", _bone(body.chin, crown, "r", _PAST_HEAD, _HEAD_UNIT * size), body)
 
 
 def group_of(part: str) -> str:

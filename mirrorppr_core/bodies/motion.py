@@ -167,9 +167,11 @@ def carry(
     size: tuple[int, int],
     still: Still | None = None,
     known: KnownOperations | None = None,
+    *,
+    on_exemplar: bool = False,
 ) -> Carried:
     """The motion on another person.  size: H, W of its photo.  still: where it must not move.  known: the operations
-    that have a name; needed where the motion is one.
+    that have a name; needed where the motion is one.  on_exemplar: on the person and the photo it was read from.
     """
     if motion.named and known is None:
         raise ValueError(f"the motion is {motion.named[0].name}, and nobody said what that is")
@@ -179,12 +181,13 @@ def carry(
     named = [_as_sure(one, frames) for one in motion.named]
     missed = tuple(part for part in motion.parts() if _shown(part, frames) < _SHOWN)
     about = {"missed": missed, "beyond": _beyond(motion, frames, size), "turned": _turned(measures(own) / unit, motion)}
+    fitted = motion.fitted if on_exemplar else [one.centred() for one in motion.fitted]
 
     def moved_at(points: Tensor) -> Tensor:
         """(rows, columns, 2) photo pixels -> (1, 2, rows, columns) pixels."""
         places = points.flatten(0, 1)
         moved = motion_of_map(motion.part_map, frames, places)
-        for one in motion.fitted:
+        for one in fitted:
             moved = moved + motion_of(one, frames, places)
         for one in named:
             moved = moved + known.motion_of(one, own, places)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..faces.landmarks import CHIN, eye_centres
 from ..faces.locator import Face, Locator
 from ..geometry.similarity import fit_similarity
 from ..images import reduce
@@ -27,7 +28,6 @@ from .words import named
 
 SOURCES = ("auto", "mini", "mediapipe")
 _REACH = 11.0  # face sizes around the face that are looked at
-_CHIN = 1.7  # eye distances below the eyes
 _WRONG = (
     "the joints given for {photo} cannot be this person's ({why}): give the pose of the same picture and person, "
     "or none"
@@ -158,12 +158,10 @@ def _moved(face: Face, place: Callable[[Tensor], Tensor]) -> Face:
 
 def body_of(pose: Pose | None, face: Face, mean_face: Tensor) -> Body:
     """Face and joints as one body; without a pose nothing but the head can be told."""
-    placed = fit_similarity(mean_face, face.landmarks)
-    down = torch.stack([-torch.sin(placed.rotation), torch.cos(placed.rotation)])
     points, told = torch.zeros(len(JOINTS), 2), torch.zeros(len(JOINTS))
     if pose is not None:
         # Only our own network's numbers are probabilities; another's joint counts in full or not at all.
         sure = pose.told if pose.source == "mini" else torch.ones_like(pose.told)
         points, told = pose.points.nan_to_num(), torch.where(usable(pose), sure, torch.zeros_like(sure))
-    size = float(placed.scale)
-    return Body(points, told, placed.translation, placed.translation + _CHIN * size * down, size)
+    size = float(fit_similarity(mean_face, face.landmarks).scale)
+    return Body(points, told, eye_centres(face.landmarks).mean(0), face.landmarks[CHIN], size)

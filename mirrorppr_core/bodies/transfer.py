@@ -11,15 +11,15 @@ Shapes: N cells a side of the face view.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..faces.landmarks import OVAL
 from ..faces.locator import Face
-from ..faces.outline import face_in_copy
+from ..faces.outline import convex_hull, face_in_copy, onto
 from ..faces.view import CanonicalView, FaceView
 from ..geometry.crop import pixel_box
 from ..geometry.displacement import length, pixel_grid, sample, smoothstep
@@ -34,6 +34,7 @@ from .head import Head
 from .motion import CELLS_PER_UNIT, BodyMotion, Still, body_motion, carry, region_of
 from .named import KnownOperations
 from .pose_network import PoseNet
+from .shares import face_share, only_reaches_in
 from .sources import AUTO, PoseChoice, Told, told_body
 from .unit import measures, unit_of
 from .words import notes_on
@@ -44,12 +45,8 @@ _LOST_PX = 40  # u in a copy, by its face: of somebody smaller, motion of a few 
 _CHANGED = 6 / 255  # a change of colour that may be motion, mean over 3 x 3 pixels of the copy
 _MOVED_PX = 0.5  # of the copy: motion that counts as an edit
 _MOVED_AREA, _MOVED_SHARE = 1.0, 0.025  # in square eye distances and of the picture: less counts as none
-_BORDERS_ON = 0.5  # of the motion around it: a face that moves less is left to the body's part as a whole
-_FACE_FROM, _FACE_TO = 1.3, 1.75  # half sizes of the face; between them its share falls to nothing
-_ALONE, _ALONE_LEAST = 0.45, 0.05  # of what moves on the face and of the motion around it: what moves alone, at least
-_ALONE_FROM, _ALONE_TO = 1.0, 1.4  # between them the share of such a face falls to nothing
-_SECTORS, _RINGS = 8, 8  # around the face, and from its middle to its edge
-_STILL_FROM, _STILL_TO = 1.3, 1.05  # the same for a face that must not move, up to the corners of its box
+_RIM_FROM, _RIM_TO = 0.12, 0.02  # face sizes beside the outline of one that must not move: between them it lies still
+_STILL_FROM, _STILL_TO = 1.3, 1.05  # half sizes of a head whose face was not seen: the same, up to its corners
 _FACE_STILL = 0.05  # of the body's largest motion: a face that moves less did not move
 _FROM_EYES = 5.0  # u in eye distances where the body tells no size
 _TOLD, _LEAST_TOLD = 0.4, 0.2  # of the body's motion: less is worth a note, or not worth carrying
@@ -124,7 +121,7 @@ class BodySight:
         view, whole = self.view.fit(face.landmarks), torch.ones_like(self.view.window)
         seen = None if isinstance(face, Head) else view
         placed = fit_similarity(self.mean_face, face.landmarks)
-        clear = _moved_beside(overall, placed, seen)
+        clear = _moved_beside(overall, placed, self._apart(overall, seen))
         lost = may_be_closer and _FROM_EYES * float(placed.scale) < _LOST_PX * overall.factor
         if not clear and not (lost and _changed_beside(before, after, overall.factor, seen)):
             return BodyReading(None, whole, moved=False)
@@ -135,12 +132,12 @@ class BodySight:
         unit = unit_of(measures(facing(body))) or _FROM_EYES * body.eye_distance
         low, high = region_of(frames_of(facing(body), unit), unit)
         measured = _closer(before, after, overall, (low, high), unit, None if clear else face)
-        if not clear and not _moved_beside(measured, placed, seen):
+        if not clear and not _moved_beside(measured, placed, self._apart(measured, seen)):
             return BodyReading(None, whole, moved=False)
-        face_share = torch.zeros_like(whole)
+        share = torch.zeros_like(whole)
         if seen is not None:
-            face_share = self._face_share(measured.planes, measured.view(view))
-        places, motion = self._motion_in(low, high, unit, before, measured, view, face_share)
+            share = face_share(self._near_face(measured, view), self.view)
+        places, motion = self._motion_in(low, high, unit, before, measured, view, share)
         found, told = body_motion(
             motion,
             places,
@@ -155,8 +152,8 @@ class BodySight:
         notes = told_of.notes + (_FAR_AWAY,) * _moved_far_away(overall, low, high) + (_PARTLY,) * (told < _TOLD)
         found = replace(found, joints=told_of.source or "")
         still, (height, width) = self._still_at(face) if found.still_face else None, before.shape[-2:]
-        own = carry(found, body, 1.0, (height, width), still, self.known).field
-        return BodyReading(found, face_share, moved=True, largest_px=found.largest * unit, notes=notes, field=own)
+        own = carry(found, body, 1.0, (height, width), still, self.known, on_exemplar=True).field
+        return BodyReading(found, share, moved=True, largest_px=found.largest * unit, notes=notes, field=own)
 
     @torch.no_grad()
     def carry(
@@ -177,7 +174,7 @@ class BodySight:
         return told_body(choice, self.net, photo, face, self.mean_face, name)
 
     def _motion_in(
-        self, low: Tensor, high: Tensor, unit: float, photo: Tensor, measured: Copy, view: FaceView, face_share: Tensor
+        self, low: Tensor, high: Tensor, unit: float, photo: Tensor, measured: Copy, view: FaceView, share: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Places of a grid over part of the photo and the body's motion there, (N, 2) photo pixels each."""
         step = unit / CELLS_PER_UNIT
@@ -190,25 +187,18 @@ class BodySight:
         planes = F.avg_pool2d(measured.planes, pool, ceil_mode=True) if pool > 1 else measured.planes
         at = measured.place(points.movedim(1, -1)).movedim(-1, 1)
         motion = sample(planes, (at - (pool - 1) / 2) / pool, mode="bilinear") * measured.factor
-        others = self.view.weight_at(points, self.view.window * face_share, view)
+        others = self.view.weight_at(points, self.view.window * share, view)
         return points[0].flatten(1).T.contiguous(), (motion * (1 - others))[0].flatten(1).T.contiguous()
 
-    def _face_share(self, displacement: Tensor, seen: FaceView) -> Tensor:
-        """All of the motion near the face, none further off; none at all where the face only borders on the edit."""
-        away = self._from_middle()
-        radius, motion = length(away), length(self.view.motion_from_photo(displacement, seen))
-        around = (radius >= 1) & (radius < _FACE_TO)
-        if float(motion[radius < 1].amax()) > _BORDERS_ON * float(motion[around].amax()):
-            return smoothstep((_FACE_TO - radius) / (_FACE_TO - _FACE_FROM))
-        if not moves_alone(motion, away):
-            return torch.zeros_like(radius)
-        return smoothstep((_ALONE_TO - radius) / (_ALONE_TO - _ALONE_FROM))
+    def _apart(self, measured: Copy, seen: FaceView | None) -> FaceView | None:
+        """The view in which motion is the face's; None where there is none, or where the face has no share in it."""
+        if seen is None or only_reaches_in(self._near_face(measured, seen), self.view):
+            return None
+        return seen
 
-    def _from_middle(self) -> Tensor:
-        """Of the view's cells from the middle of the face, in its half sizes: (1, 2, N, N)."""
-        low, high = self.view.template.amin(0), self.view.template.amax(0)
-        cells = pixel_grid(*self.view.window.shape[-2:])
-        return (cells - ((low + high) / 2).view(2, 1, 1)) / ((high - low) / 2).view(2, 1, 1)
+    def _near_face(self, measured: Copy, view: FaceView) -> Tensor:
+        """The length of a motion in the view of a face: (1, 1, N, N)."""
+        return length(self.view.motion_from_photo(measured.planes, measured.view(view)))
 
     def _away(self, face: Face, points: Tensor) -> Tensor:
         """The same for places (..., 2) of a photo, but nearly a box: (...)."""
@@ -227,12 +217,19 @@ class BodySight:
         motion = length(measured.planes)[0, 0]
         if not bool(inside.any()):
             return True
-        share = self._face_share(measured.planes, measured.view(self.view.fit(face.landmarks)))
+        share = face_share(self._near_face(measured, self.view.fit(face.landmarks)), self.view)
         return bool(share.any()) or float(motion[inside].quantile(0.98)) < _FACE_STILL * float(motion.amax())
 
     def _still_at(self, face: Face) -> Still:
+        if isinstance(face, Head):
+            return lambda points: smoothstep((_STILL_FROM - self._away(face, points)) / (_STILL_FROM - _STILL_TO))[
+                None, None
+            ]
+        outline = convex_hull(face.landmarks[list(OVAL)])
+
         def still(points: Tensor) -> Tensor:
-            return smoothstep((_STILL_FROM - self._away(face, points)) / (_STILL_FROM - _STILL_TO))[None, None]
+            beside = onto(points.flatten(0, 1), outline)[1].view(points.shape[:2]) / face.size_px
+            return smoothstep((_RIM_FROM - beside) / (_RIM_FROM - _RIM_TO))[None, None]
 
         return still
 
@@ -260,23 +257,6 @@ def _beside(mask: Tensor, of: Copy, view: FaceView | None) -> Tensor:
     mask = mask.clone()
     mask[top:bottom, left:right] = False
     return mask
-
-
-def moves_alone(motion: Tensor, away: Tensor) -> bool:
-    """Whether something moves on the face itself beside a larger motion around it, a smile beside narrower shoulders.
-
-    What only reaches in from around grows all the way outwards; so, in sectors, motion counts that is more than the
-    least further out.  motion: (1, 1, N, N).  away: (1, 2, N, N), see _from_middle.
-    """
-    radius = length(away)
-    turn = torch.atan2(away[:, 1:], away[:, :1]) / (2 * math.pi) + 0.5
-    sector, ring = (turn * _SECTORS).long().clamp_max(_SECTORS - 1), (radius * _RINGS).long()
-    near, rings = radius < _FACE_TO, int(_FACE_TO * _RINGS)
-    most = motion.new_zeros(_SECTORS * rings)
-    most = most.scatter_reduce(0, (sector * rings + ring)[near], motion[near], "amax").view(_SECTORS, rings)
-    least_beyond = most.flip(1).cummin(1).values.flip(1)
-    alone = float((most - least_beyond)[:, :_RINGS].amax())
-    return alone > _ALONE * float(motion[radius < 1].amax()) and alone > _ALONE_LEAST * float(most.amax())
 
 
 def _moved_far_away(overall: Copy, low: Tensor, high: Tensor) -> bool:

@@ -5,7 +5,7 @@
 over the measures that both photos tell. Foreshortening only ever makes a measure smaller, so the mean leans towards
 the largest (p = 4): a person from the side keeps the size that the torso says. The ratios are medians of people.
 A unit too small loses a little motion, one too large distorts: where the photos share few measures, one that only the
-exemplar shows foreshortened hardly makes the query larger.
+exemplar shows foreshortened hardly makes the query larger, and one that the query shows so hardly makes it smaller.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from .frames import Body
 _POWER, _OF_TORSO = 4.0, 0.75
 SHOULDERS, _UPPER_ARM = 0.72, 0.56  # of the torso
 _MOST_LARGER = 1.1  # times what the query's own measures say
+_LEAST = 0.9  # of what all of the query's measures say
 
 
 def measures(body: Body) -> Tensor:
@@ -45,14 +46,14 @@ def unit_of(told: Tensor) -> float | None:
 
 def shared_unit(query: Tensor, exemplar: Tensor) -> float | None:
     """u of the query, given both photos' measures: over those told in both, times what the exemplar's own u has more,
-    up to a tenth.
+    up to a tenth; and at least nine tenths of the query's own u.
 
     None where they share none.
     """
     both = query.isfinite() & exemplar.isfinite() & (query > 0) & (exemplar > 0)
     if not bool(both.any()):
         return None
-    all_told, alike, other = unit_of(exemplar), unit_of(exemplar[both]), unit_of(query[both])
-    if all_told is None or alike is None or other is None:
+    all_told, alike, other, own = (unit_of(told) for told in (exemplar, exemplar[both], query[both], query))
+    if all_told is None or alike is None or other is None or own is None:
         return None
-    return other * min(all_told / alike, _MOST_LARGER)
+    return max(other * min(all_told / alike, _MOST_LARGER), _LEAST * own)

@@ -43,6 +43,7 @@ BROW_R, BROW_L, BROWS = GROUPS["brow_r"], GROUPS["brow_l"], GROUPS["brow_r"] + G
 NOSE, OVAL, SKIN = GROUPS["nose"], GROUPS["oval"], GROUPS["skin"]
 LIPS_OUTER, LIPS_INNER = GROUPS["lips_outer"], GROUPS["lips_inner"]
 LIPS = LIPS_OUTER + LIPS_INNER
+CHIN = FACE_POINTS.index(152)
 
 # Left/right partner of each of the 130. Found once by matching the mean face with its mirror
 # image (an assignment, not nearest neighbours) and kept as a table.

@@ -59,6 +59,20 @@ def test_an_exemplar_from_the_side_hardly_makes_the_query_larger():
     assert shared_unit(query, side / unit_of(side)) == pytest.approx(1.1 * unit_of(query))
 
 
+def test_a_query_from_the_side_is_hardly_smaller_than_its_other_measures_say():
+    shoulders_only = measures(person(untold=("hip_r", "hip_l", "elbow_r", "elbow_l")))
+    query = measures(person(shoulder_r=(235, 200), shoulder_l=(265, 200)))
+    assert shared_unit(query, shoulders_only / unit_of(shoulders_only)) == pytest.approx(0.9 * unit_of(query))
+
+
+def test_beyond_the_crown_the_head_goes_on_as_before():
+    """Hair stands above the crown: a place as far above it as the chin lies below is at t = 2."""
+    frame = frames_of(person(), 120.0)["head"]
+    start, crown = frame.ends()
+    _, t = frame.local((2 * crown - start)[None])
+    assert float(t) == pytest.approx(2.0, abs=0.2)
+
+
 def test_every_part_of_a_person_who_shows_has_a_frame_and_a_group():
     names = frames_of(person(), 120.0)
     assert {"trunk", "neck", "head", "shoulder_r", "deltoid_l", "upper_arm_r", "forearm_l", "thigh_r", "shin_l"} <= set(
@@ -136,6 +150,27 @@ def test_an_edit_of_one_arm_in_full_view_stays_on_that_arm():
     motion = made("arms", body, places) * (places[:, :1] < 250)
     moved = carry(told(motion, body, places), body, 1.0, SIZE).field.dense()[0, 0]
     assert moved[200:420, 300:380].abs().amax() < 0.1 * moved[200:420, 120:200].abs().amax()
+
+
+def test_a_neck_seen_a_little_off_on_the_exemplar_is_not_carried_to_others():
+    body, places = person(), grid()
+    off = replace(body, points=body.points + torch.tensor([9.0, 0.0]), chin=body.chin + torch.tensor([9.0, 0.0]))
+    moved = carry(told(made("neck", body, places), off, places), body, 1.0, SIZE).field.dense()[0]
+    truth = made("neck", body, places)
+    again = moved[:, places[:, 1].long(), places[:, 0].long()].T
+    assert (again - truth).norm() < 0.2 * truth.norm()
+
+
+def test_a_brush_of_which_the_photo_shows_the_upper_half_is_taken_to_be_round():
+    body, places = person(), grid()
+    hips = Fitted("waist", torch.tensor([0.42, 0.0, 0.27, 1.0, 0.2]), torch.tensor([0.06, 0.0, 0.06, 0.0]))
+    motion = motion_of(hips, frames_of(body, unit_of(measures(body))), places)
+    shown = places[:, 1] < body.middle("hip")[1]
+    found = told(motion[shown], body, places[shown])
+    (one,) = found.fitted
+    assert one.name == "waist" and abs(float(one.parameters[3]) - 1.0) < 0.1
+    again = carry(found, body, 1.0, SIZE).field.dense()[0][:, places[:, 1].long(), places[:, 0].long()].T
+    assert (again - motion).norm() < 0.3 * motion.norm()
 
 
 def test_nearly_equal_sides_are_made_one():

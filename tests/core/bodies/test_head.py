@@ -124,6 +124,18 @@ def test_a_head_is_where_the_eyes_are_or_above_the_shoulders(model):
     assert head_of(Pose(points=pose.points, told=told, source="given"), locator) is None
 
 
+def test_a_head_bent_forward_points_halfway_between_neck_and_nose(model):
+    """From the side: the nose lies in front of the eyes and below them."""
+    locator, pose = model.extractor.sight.locator, standing(100.0)
+    points, told = pose.points.clone(), pose.told.clone()
+    nose = JOINTS.index("nose")
+    points[nose], told[nose] = torch.tensor([270.0, 266.0]), 1.0  # 45 degrees forward
+    placed = fit_similarity(
+        locator.mean_face, head_of(Pose(points=points, told=told, source="given"), locator).landmarks
+    )
+    assert abs(float(placed.rotation)) * 180 / 3.14159 == pytest.approx(22.5, abs=1.0)
+
+
 def test_a_face_of_40_pixels_is_found_where_a_head_is_told(model):
     locator = model.extractor.sight.locator
     (known,) = locate(locator, astronaut())
