@@ -52,30 +52,18 @@ MINI_FACE = (
     CARRY_LONG,
 )  # fmt: skip
 
-# Where the joints of bodies are, so that retouches of bodies can be carried. First mostly renders, at a coarse size;
-# then mostly real pictures, of which there are few, at the size of use; last both, so that these are not learnt by
-# heart, and for long: it was still learning.
+# Where the joints of bodies are, so that retouches of bodies can be carried: first on squares much harder than use, then
+# nearer to it and mostly of real pictures, of which there are few. Four million squares: minutes of a large GPU, which
+# draws them itself; days of a CPU (training/README.md says what to shorten there).
 BODY = (
     Stage(
-        name="body", module="body", trains="pose network", steps=5000, batch=32, learning_rate=2e-3, weight_decay=0.05,
-        clip=5.0, samples={"real_share": 0.4, "side_px": 128},
+        name="body", module="body", trains="pose network", steps=7000, batch=512, learning_rate=2.5e-3, warmup=300,
+        weight_decay=0.1, clip=5.0, ema=0.999, samples={"real_share": 0.45, "hard": 0.8, "moved": 0.4},
     ),
     Stage(
-        name="body-real", module="body", trains="pose network", steps=2400, batch=32, learning_rate=1.5e-3,
-        weight_decay=0.05, clip=5.0, samples={"real_share": 0.7, "hard": 0.4}, starts={"body": "body"},
-    ),
-    Stage(
-        name="body-both", module="body", trains="pose network", steps=1100, batch=32, learning_rate=1e-3,
-        weight_decay=0.05, clip=5.0, samples={"real_share": 0.5, "hard": 0.8}, starts={"body": "body-real"},
-    ),
-    Stage(
-        name="body-long", module="body", trains="pose network", steps=8000, batch=32, learning_rate=1.5e-3,
-        weight_decay=0.05, clip=5.0, samples={"real_share": 0.5, "hard": 0.8}, starts={"body": "body-both"},
-    ),
-    Stage(
-        name="body-moved", module="body", trains="pose network", steps=10000, batch=32, learning_rate=1.5e-3,
-        weight_decay=0.05, clip=5.0, samples={"real_share": 0.55, "hard": 0.8, "moved": 0.4},
-        starts={"body": "body-long"},
+        name="body-real", module="body", trains="pose network", steps=1500, batch=512, learning_rate=5e-4,
+        weight_decay=0.1, clip=5.0, ema=0.998, samples={"real_share": 0.6, "hard": 0.4, "moved": 0.3},
+        starts={"body": "body"},
     ),
 )  # fmt: skip
 

@@ -50,7 +50,7 @@ _SOURCES = {  # part -> (stages that trained it, later ones replace earlier ones
     "connector": (("joint-pro",), "connector."),
     "lora": (("joint-pro",), "field_dit."),
 }
-_BODY_STAGES = ("body", "body-real", "body-both", "body-long", "body-moved")  # later ones replace earlier ones
+_BODY_STAGES = ("body", "body-real")  # later ones replace earlier ones
 
 
 def export(run: Path, locator: Path, out: Path, config: ModelConfig, body: Path | None = None) -> str:

@@ -28,9 +28,10 @@ from .data import PosePhoto
 from .surroundings import in_anothers_light, other_background
 
 TIGHT = 1.3  # side of the tight square, in longest sides of the box of joints and face
-_BEND_NODES, _BEND = 6, 0.035  # nodes a side; standard deviation at each, of half the square
-_JUST_OUTSIDE, _FAR_OUTSIDE = 0.06, 0.2  # of the box of the person: still told; still a place
-_FACE = 5  # the first so many joints are the face's
+BEND_NODES, BEND = 6, 0.035  # nodes a side; standard deviation at each, of half the square
+JUST_OUTSIDE, FAR_OUTSIDE = 0.06, 0.2  # of the box of the person: still told; still a place
+FACE_JOINTS = 5  # the first so many joints are the face's
+CUTS = ((0.25, 1, 1), (0.07, 0, 0), (0.07, 0, 1), (0.03, 1, 0))  # how often the picture ends at a joint: axis, corner
 
 
 @dataclass(frozen=True)
@@ -114,9 +115,7 @@ def augmented(
     rng = np.random.default_rng(seed)
     extent = _cut(photo, rng)
     square = _drawn_square(photo, extent, hard, rng)
-    bend = (
-        rng.normal(0, _BEND, (1, 2, _BEND_NODES, _BEND_NODES)).astype(np.float32) if rng.random() < 0.6 * hard else None
-    )
+    bend = rng.normal(0, BEND, (1, 2, BEND_NODES, BEND_NODES)).astype(np.float32) if rng.random() < 0.6 * hard else None
     face = _drawn_face(photo, extent, rng)
     pixels, places, weight, told, sure, torso = _cropped(photo, square, extent, bend, face, size)
     colour = pixels[:3]
@@ -171,10 +170,10 @@ def _cut(photo: PosePhoto, rng: np.random.Generator) -> np.ndarray:
     extent = _extent(photo)
     low, high = shown_box(photo, extent)
     body = np.flatnonzero((photo.weight > 0) & _inside(photo.joints, extent))
-    body = body[body >= _FACE]
+    body = body[body >= FACE_JOINTS]
     if not len(body):
         return extent
-    for chance, axis, corner in ((0.25, 1, 1), (0.07, 0, 0), (0.07, 0, 1), (0.03, 1, 0)):
+    for chance, axis, corner in CUTS:
         if rng.random() >= chance:
             continue
         new = extent.copy()
@@ -255,9 +254,9 @@ def _cropped(
     low, high = shown_box(photo, extent)
     beyond = torch.maximum(corners[0] - joints, joints - corners[1]).amax(1) / float((high - low).max())
     near = (places.abs() < 0.98).all(1)
-    told = torch.from_numpy(photo.told) * (near & (beyond < _JUST_OUTSIDE))
-    sure = (~torch.from_numpy(photo.unsure) | ~near | (beyond >= _JUST_OUTSIDE)).float()
-    weight = torch.from_numpy(photo.weight) * (near & (beyond < _FAR_OUTSIDE))
+    told = torch.from_numpy(photo.told) * (near & (beyond < JUST_OUTSIDE))
+    sure = (~torch.from_numpy(photo.unsure) | ~near | (beyond >= JUST_OUTSIDE)).float()
+    weight = torch.from_numpy(photo.weight) * (near & (beyond < FAR_OUTSIDE))
     if square.mirrored:
         order = list(MIRROR_JOINTS)
         places, weight, told, sure = places[order], weight[order], told[order], sure[order]
@@ -286,7 +285,7 @@ def _range(values: Tensor, size: int) -> tuple[int, int]:
 @lru_cache
 def _bicubic(size: int) -> Tensor:
     """(size, nodes): the rows of `F.interpolate(mode="bicubic")`, which is separable."""
-    rows = F.interpolate(torch.eye(_BEND_NODES)[None, :, :, None], (size, 1), mode="bicubic", align_corners=False)
+    rows = F.interpolate(torch.eye(BEND_NODES)[None, :, :, None], (size, 1), mode="bicubic", align_corners=False)
     return rows[0, :, :, 0].T.contiguous()
 
 

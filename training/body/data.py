@@ -14,6 +14,7 @@ Points are x, y pixels of the copy, the centre of the first pixel is (0, 0).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -68,7 +69,9 @@ class PosePhoto:
 
 def load_photos(root: Path, *, split: str, groups: Sequence[str] = GROUPS) -> list[PosePhoto]:
     """root: the folder of portraits.csv, with bodies/ in it.  Raises ValueError where it holds none of the groups."""
-    return [_photo(label) for label in read_body_labels(root, split=split, groups=groups)]
+    labels = read_body_labels(root, split=split, groups=groups)
+    with ThreadPoolExecutor() as pool:  # pictures are decoded outside Python's lock
+        return list(pool.map(_photo, labels))
 
 
 def _photo(label: BodyLabel) -> PosePhoto:

@@ -31,32 +31,13 @@ from ..data.order import seed_of
 from ..runs.calibration import Batches, CalibratedStage
 from .crops import PoseBatch, plain_batch, sampled_batch
 from .data import PosePhoto
+from .settings import PoseSettings, chances_of
 from .trust import measured_trust
 
 UNIT = 10.0  # distances of half the square
 _HEAT_WIDTH = 0.04  # of the wanted heat map, in the square's frame: about a cell
-REAL = {"photo": 0.46, "painting": 0.14, "body": 0.24, "portrait": 0.16}  # shares among the real pictures ...
-RENDERED = {"render": 0.85, "figure": 0.15}  # ... and among the others
 _BODY = slice(5, len(JOINTS))  # joints below the face
 _DOT_PX = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class PoseSettings:
-    """What differs between the rows of the curriculum."""
-
-    real_share: float = 0.4  # of the drawn squares, where there are pictures of both kinds
-    side_px: int = CROP_PX  # of the squares
-    hard: float = 1.0  # how far the squares are harder than use, see crops.sampled_batch
-    moved: float = 0.0  # how often people stand before another background or in another light, see there
-
-    def __post_init__(self) -> None:
-        shares = (self.real_share, self.hard, self.moved)
-        if not all(0 <= share <= 1 for share in shares) or self.side_px < 64 or self.side_px % 32:
-            raise ValueError(
-                f"real_share={self.real_share}, hard={self.hard}, moved={self.moved}, side_px={self.side_px}: need "
-                f"shares from 0 to 1 and a multiple of 32 from 64; {CROP_PX} is what the network sees in use"
-            )
 
 
 @dataclass(frozen=True)
@@ -68,15 +49,9 @@ class PoseSource:
     settings: PoseSettings
 
     @cached_property
-    def groups(self) -> tuple[tuple[list[PosePhoto], ...], np.ndarray]:
-        """The pictures of each group that there is, and how often each is drawn."""
-        there = {name: [photo for photo in self.photos if photo.group == name] for name in (*REAL, *RENDERED)}
-        chances = {}
-        for share, kinds in ((self.settings.real_share, REAL), (1 - self.settings.real_share, RENDERED)):
-            known = {name: part for name, part in kinds.items() if there[name]}
-            chances |= {name: share * part / sum(known.values()) for name, part in known.items()}
-        odds = np.array(list(chances.values()))
-        return tuple(there[name] for name in chances), odds / odds.sum()
+    def chances(self) -> np.ndarray:
+        """(N,) how often each picture is drawn."""
+        return np.array(chances_of(self.photos, self.settings.real_share))
 
     def batch(self, step: int, size: int, part: int, parts: int) -> PoseBatch:
         rows = range(part * size // parts, (part + 1) * size // parts)
@@ -91,10 +66,7 @@ class PoseSource:
         )
 
     def drawn(self, seed: int) -> PosePhoto:
-        rng = np.random.default_rng([seed, 1])
-        groups, chances = self.groups
-        photos = groups[int(rng.choice(len(groups), p=chances))]
-        return photos[int(rng.integers(len(photos)))]
+        return self.photos[int(np.random.default_rng([seed, 1]).choice(len(self.photos), p=self.chances))]
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from mirrorppr_core.bodies.pose_network import JOINTS
 
 from .data import PosePhoto
 
-_AT = {name: place for place, name in enumerate(JOINTS)}
+AT = {name: place for place, name in enumerate(JOINTS)}
 # Ends and radius, in torsos, of the capsules: generous, so that clothes and hair stay.
-_CAPSULES = tuple(
+CAPSULES = tuple(
     (first, second, radius)
     for first, second, radius in (
         ("shoulder_r", "shoulder_l", 0.32), ("hip_r", "hip_l", 0.34), ("nose", "ear_r", 0.42), ("nose", "ear_l", 0.42),
@@ -35,9 +35,9 @@ _CAPSULES = tuple(
         *((f"knee_{side}", f"ankle_{side}", 0.28) for side in "rl"),
     )
 )  # fmt: skip
-_HAND_FOOT = 0.34  # of a torso around wrists and ankles: hands and feet reach further than their joints
-_EDGE = (0.04, 0.3)  # of a torso: width of the soft edge, from ... to
-_TRUNK = tuple(_AT[f"{part}_{side}"] for part in ("shoulder", "hip") for side in "rl")
+HAND_FOOT = 0.34  # of a torso around wrists and ankles: hands and feet reach further than their joints
+EDGE = (0.04, 0.3)  # of a torso: width of the soft edge, from ... to
+TRUNK = tuple(AT[f"{part}_{side}"] for part in ("shoulder", "hip") for side in "rl")
 
 
 def other_background(
@@ -47,7 +47,7 @@ def other_background(
 
     places: (J, 2).  known: (J,) bool, whose place is known.  torso: its length in the frame.
     """
-    width, edge = float(np.exp(rng.uniform(-0.1, 0.6))), float(rng.uniform(*_EDGE))  # no outline to learn joints from
+    width, edge = float(np.exp(rng.uniform(-0.1, 0.6))), float(rng.uniform(*EDGE))  # no outline to learn joints from
     mask = person_mask(places, known, torso, colour.shape[-1], width=width, edge=edge)
     if mask is None:
         return colour
@@ -61,18 +61,18 @@ def person_mask(
 
     width: factor of the outline's distance from the bones.  edge: width of its soft edge in torsos.
     """
-    if not bool(known[list(_TRUNK)].all()) or torso < 0.1:
+    if not bool(known[list(TRUNK)].all()) or torso < 0.1:
         return None
     u = (torch.arange(size) + 0.5) * 2 / size - 1
     distance = torch.full((size, size), torch.inf)  # to the outline, in torsos; negative inside
-    for first, second, radius in _CAPSULES:
-        a, b = _AT[first], _AT[second]
+    for first, second, radius in CAPSULES:
+        a, b = AT[first], AT[second]
         if known[a] and known[b]:
             distance = torch.minimum(distance, _from_bone(u, places[a], places[b]) / torso - width * radius)
     for name in ("wrist_r", "wrist_l", "ankle_r", "ankle_l"):
-        if known[_AT[name]]:
-            end = places[_AT[name]]
-            distance = torch.minimum(distance, _from_bone(u, end, end) / torso - width * _HAND_FOOT)
+        if known[AT[name]]:
+            end = places[AT[name]]
+            distance = torch.minimum(distance, _from_bone(u, end, end) / torso - width * HAND_FOOT)
     return (0.5 - distance / edge).clamp(0, 1)
 
 

@@ -31,12 +31,13 @@ _STEPS = 25
 @torch.no_grad()
 def measured_trust(network: PoseNet, photos: Sequence[PosePhoto], *, size: int = CROP_PX) -> Tensor:
     """(J, 4) for PoseNet.trust.  photos: of people the network was not trained on."""
+    device = network.trust.device
     signs, right, asked = [], [], []
     for look in range(LOOKS):
         for start in range(0, len(photos), _AT_ONCE):
             part = photos[start : start + _AT_ONCE]
             batch = near_use(part, [1000 * look + start + i for i in range(len(part))], size)
-            places, features = signs_of(network, batch.pixels)
+            places, features = (found.cpu() for found in signs_of(network, batch.pixels.to(device)))
             real = torch.tensor([photo.group not in ("render", "figure") for photo in part])
             signs.append(features.double())
             right.append(is_right(places, batch).double())

@@ -23,11 +23,12 @@ from mirrorppr_core.networks.rformer import RFormer
 
 from ..body import stage as body_stage
 from ..body.data import load_photos, split_photos
+from ..body.device_squares import DeviceSource
 from ..body.drawn_bodies import drawn_bodies
 from ..data.body_labels import check_body_labels
 from ..data.labelled import check_landmarks, labelled_portraits
 from ..runs.batches import WholeSteps
-from ..runs.calibration import CALIBRATION_BATCHES
+from ..runs.calibration import CALIBRATION_BATCHES, Batches
 from ..runs.checkpoints import read_part
 from ..runs.loop import StageParts
 from ..runs.preset import Preset
@@ -112,7 +113,7 @@ def build(stage: Stage, preset: Preset, run: Path, device: torch.device) -> Stag
     """The stage's module with the results of earlier stages in it, and its samples."""
     data, config, seed = preset.data, preset.model, preset.loop.seed
     if stage.module == "body":
-        return _build_body(stage, data, run, seed=seed)
+        return _build_body(stage, data, run, device, seed=seed)
     if stage.module == "carry":
         return _build_carry(stage, data, config, run, seed=seed)
     faces, view, fingerprint = _faces(data, config, run)
@@ -131,11 +132,13 @@ def build(stage: Stage, preset: Preset, run: Path, device: torch.device) -> Stag
     )
 
 
-def _build_body(stage: Stage, data: MiniData, run: Path, *, seed: int) -> StageParts:
+def _build_body(stage: Stage, data: MiniData, run: Path, device: torch.device, *, seed: int) -> StageParts:
     settings = body_settings(stage)
     photos = drawn_bodies(data.drawn) if data.drawn else load_photos(Path(data.portraits), split="train")
     training, held_out = split_photos(photos, held_out=data.held_out, seed=0)
-    source = body_stage.PoseSource(training, seed, settings)
+    source: Batches = body_stage.PoseSource(training, seed, settings)
+    if device.type == "cuda":
+        source = DeviceSource(training, seed, settings, device)
     batches = _CALIBRATION_OF_REHEARSALS if data.drawn else CALIBRATION_BATCHES
     module = body_stage.PoseStage(body_stage.usual_places(training), source, held_out, batches=batches)
     starts = _Starts(stage, run)
