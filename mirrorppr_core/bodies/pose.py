@@ -7,7 +7,7 @@
 Every square is looked at together with its mirror image.
 
 A face says whose joints are meant and how large that person is. Without one the person who fills the photo is meant.
-Weights: body.safetensors of a matched set, half precision on disk.
+Weights: body.safetensors of a matched set, kernels in eight bits on disk.
 
 Points are x, y pixels; the centre of the first pixel is (0, 0). Right and left are the person's own.
 """
@@ -21,11 +21,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..eight_bits import from_eight_bits, in_eight_bits
 from ..faces.locator import Face
 from ..geometry.crop import crop, frame_positions, widened
 from ..geometry.similarity import Similarity
 from ..weights_file import filled, halved, read_network, write_tensors
-from .pose_network import CROP_PX, FACE_SPREAD, JOINTS, MIRROR_JOINTS, PoseAnswers, PoseNet, cells
+from ..wording import file_name
+from .pose_network import CROP_PX, FACE_SPREAD, JOINTS, MIRROR_JOINTS, PoseNet, cells
 
 SOURCES = ("mini", "mediapipe", "given")
 TIGHT = 1.3  # side of a close square, in longest sides of the box of joints and face
@@ -124,23 +126,26 @@ def signs_of(network: PoseNet, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Places (B, J, 2) and what tells whether they can be trusted, (B, J, 4): how sure the network is that the joint
     can be seen, the error it expects, how far the mirrored square disagrees, and one."""
     answers = network(torch.cat([pixels, pixels.flip(-1)]))
-    own, other = peak_places(answers).chunk(2)
     order = list(MIRROR_JOINTS)
-    other = other[:, order] * other.new_tensor([-1.0, 1.0])
-    apart = (own - other).norm(dim=-1).add(0.01).log()
+    heat = answers.heat.exp().unflatten(-1, (math.isqrt(answers.heat.shape[-1]), -1))  # (2 B, J, n, n)
+    own, other = heat.chunk(2)
+    other = other[:, order].flip(-1)
+    # Where right and left are mistaken for each other the mean of the maps has two peaks, not one between them.
+    places = peak_places((own + other).flatten(2))
+    apart = (peak_places(own.flatten(2)) - peak_places(other.flatten(2))).norm(dim=-1).add(0.01).log()
     seen, spread = (
         (value[: len(pixels)] + value[len(pixels) :, order]) / 2 for value in (answers.seen, answers.spread)
     )
-    return (own + other) / 2, torch.stack([seen, spread, apart, torch.ones_like(seen)], dim=-1)
+    return places, torch.stack([seen, spread, apart, torch.ones_like(seen)], dim=-1)
 
 
-def peak_places(answers: PoseAnswers) -> Tensor:
-    """The mean position of each heat map's highest part, (B, J, 2)."""
-    n = math.isqrt(answers.heat.shape[-1])
-    grid = cells(n, answers.heat).flatten(0, 1)
-    top = grid[answers.heat.argmax(-1)]  # (B, J, 2)
+def peak_places(heat: Tensor) -> Tensor:
+    """The mean position of each heat map's highest part, (B, J, 2).  heat: (B, J, n * n) shares, of any sum."""
+    n = math.isqrt(heat.shape[-1])
+    grid = cells(n, heat).flatten(0, 1)
+    top = grid[heat.argmax(-1)]  # (B, J, 2)
     near = (grid - top[:, :, None]).abs().amax(-1) <= (_PEAK + 0.5) * 2 / n
-    share = answers.heat.exp() * near
+    share = heat * near
     return (share / share.sum(-1, keepdim=True)) @ grid
 
 
@@ -196,10 +201,15 @@ def _square(centre: Tensor, half: Tensor, turn: float = 0.0) -> Similarity:
 
 
 def save_pose_net(network: PoseNet, path: str | Path) -> None:
-    write_tensors(path, halved(network.state_dict()), {"format": "mirrorppr", "part": "body", "network": "pose"})
+    stored = halved(in_eight_bits(network.state_dict()))
+    write_tensors(path, stored, {"format": "mirrorppr", "part": "body", "network": "pose"})
 
 
 def load_pose_net(path: str | Path) -> PoseNet:
     """Strict: a file that is not exactly this network is refused (weights_file.py says how)."""
     weights, _ = read_network(path, "body", "body network")
+    try:
+        weights = from_eight_bits(weights)
+    except ValueError as error:
+        raise ValueError(f"{file_name(Path(path).name)} does not fit: {error}. Copy it again.") from error
     return filled(PoseNet, weights, path)
