@@ -1,7 +1,7 @@
 """The curriculum as data: what each stage trains, from what, for how long and how fast.
 
     0a encoder    0b geometry, backbone    I extractor    II joint on simulated, then also on professional operations
-    body          beside them, for mini-pro: the network that finds the joints, on renders and then on real pictures
+    body          beside them, for mini-pro: the network that finds the joints, on renders and real pictures
     finder    rough    aligned    before them all, a run of their own: the face locator
 
 Stages run in the order of their tuple; each starts from the results that `starts` names. A preset (presets.py) is such
@@ -52,18 +52,13 @@ MINI_FACE = (
     CARRY_LONG,
 )  # fmt: skip
 
-# Where the joints of bodies are, so that retouches of bodies can be carried: first on squares much harder than use, then
-# nearer to it and mostly of real pictures, of which there are few. Four million squares: minutes of a large GPU, which
-# draws them itself; days of a CPU (training/README.md says what to shorten there).
+# Where the joints of bodies are, so that retouches of bodies can be carried: on squares much harder than use, nearly
+# half of them of real pictures, of which there are few. 2.7 million squares: eight minutes of a large GPU, which draws
+# them itself (body/device_squares.py); more than a day of a CPU (training/README.md says what to shorten there).
 BODY = (
     Stage(
-        name="body", module="body", trains="pose network", steps=7000, batch=512, learning_rate=2.5e-3, warmup=300,
+        name="body", module="body", trains="pose network", steps=5278, batch=512, learning_rate=2.5e-3, warmup=300,
         weight_decay=0.1, clip=5.0, ema=0.999, samples={"real_share": 0.45, "hard": 0.8, "moved": 0.4},
-    ),
-    Stage(
-        name="body-real", module="body", trains="pose network", steps=1500, batch=512, learning_rate=5e-4,
-        weight_decay=0.1, clip=5.0, ema=0.998, samples={"real_share": 0.6, "hard": 0.4, "moved": 0.3},
-        starts={"body": "body"},
     ),
 )  # fmt: skip
 

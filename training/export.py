@@ -38,7 +38,7 @@ from mirrorppr_core.networks.config import ModelConfig, set_id_of
 from mirrorppr_core.settings_file import parsed_table
 
 from .body.stage import save_trained
-from .curriculum import CARRY, CARRY_LONG
+from .curriculum import BODY, CARRY, CARRY_LONG
 from .program import Parser, run
 from .runs.stored import read_result
 from .tools import stage as tools
@@ -50,7 +50,6 @@ _SOURCES = {  # part -> (stages that trained it, later ones replace earlier ones
     "connector": (("joint-pro",), "connector."),
     "lora": (("joint-pro",), "field_dit."),
 }
-_BODY_STAGES = ("body", "body-real")  # later ones replace earlier ones
 
 
 def export(run: Path, locator: Path, out: Path, config: ModelConfig, body: Path | None = None) -> str:
@@ -68,10 +67,10 @@ def export(run: Path, locator: Path, out: Path, config: ModelConfig, body: Path 
 
 
 def _own_body(run: Path, scratch: Path) -> Path | None:
-    trained = [run / f"{name}.safetensors" for name in _BODY_STAGES if (run / f"{name}.safetensors").exists()]
-    if not trained:
+    trained = run / f"{BODY[-1].name}.safetensors"
+    if not trained.exists():
         return None
-    save_trained(read_result(trained[-1]).tensors, scratch / "body.safetensors")
+    save_trained(read_result(trained).tensors, scratch / "body.safetensors")
     return scratch / "body.safetensors"
 
 

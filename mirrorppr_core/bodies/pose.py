@@ -34,6 +34,8 @@ TIGHT = 1.3  # side of a close square, in longest sides of the box of joints and
 _WHOLE = 1.05  # side of the whole look, in longest sides of what can be the person's
 _REACH = 10.5  # face sizes from the face to the end of the body, at most
 _SIDES = (0.85, 1.0, 1.2)  # of the close squares, relative to TIGHT: three looks err less than one
+_FAR_LOOK = 0.4  # of the whole look's side: closer squares than that are drawn anew from a second look ...
+_WIDER = 1.8  # ... of so many of theirs
 _IN_BOX = 0.3  # probability from which a joint belongs to the box of the next look
 _LEAST_BOX = 1.6  # of the longest side of the face: a box is never smaller
 _LEAST_TURN, _LEAST_TRUNK = (
@@ -92,8 +94,13 @@ def told_pose(seen: Seen) -> Pose | None:
 def seen_joints(network: PoseNet, image: Tensor, face: Face | None) -> Seen:
     """All joints and how far each can be trusted, of somebody or nobody."""
     spot = None if face is None else _face_spot(face)
-    points, told = _look(network, image, _whole_frame(image, spot), spot)
+    whole = _whole_frame(image, spot)
+    points, told = _look(network, image, whole, spot)
     close = _close_frame(points, told, image, spot)
+    if float(close.scale) < _FAR_LOOK * float(whole.scale):  # a first guess from afar is a poor one: another from near
+        near, near_told = _look(network, image, widened(close, _WIDER), spot)
+        if float(near_told[_BODY].sum()) > float(told[_BODY].sum()):
+            close = _close_frame(near, near_told, image, spot)
     looks = [_look(network, image, widened(close, side), spot) for side in _SIDES]
     told = torch.stack([told for _, told in looks])  # (L, J)
     share = (told + _LEAST_SHARE) / (told + _LEAST_SHARE).sum(0)

@@ -3,7 +3,7 @@
     PCK        share of the joints found within a tenth of the torso, counted where the label can be believed: seen, and
                at least four of the teacher's five looks agree; for renders, seen
     shoulders  median distance as a share of the shoulder width
-    told       of the joints told with probability p, the share that is there and found within a fifth of the torso
+    told       of the joints told with probability p, the share found within a fifth of the torso, seen or not
 
 Pictures are shown to the finder as in use, whole and with the faces that the locator finds; the person meant is the
 one whose label it is.
@@ -36,7 +36,7 @@ class PoseScore:
     """One picture.  error: (J,) distance in torsos, infinite where no body was found.  told: (J,), 0 there.
 
     asked: (J,) whether the joint counts for PCK.  judged: (J,) whether the label tells if `told` is right.
-    there: (J,) whether the label sees the joint.  shoulders: (2,) error as share of the shoulder width, NaN where that
+    known: (J,) whether the label knows its place.  shoulders: (2,) error as share of the shoulder width, NaN where that
     is not asked.
     """
 
@@ -47,7 +47,7 @@ class PoseScore:
     told: np.ndarray
     asked: np.ndarray
     judged: np.ndarray
-    there: np.ndarray
+    known: np.ndarray
     shoulders: np.ndarray
 
 
@@ -74,8 +74,8 @@ def score(photo: PosePhoto, finder: Finder, faces: Sequence[Face]) -> PoseScore:
         error=error,
         told=told,
         asked=asked,
-        judged=(~photo.unsure & (~there | (photo.weight == 1))) | outside,
-        there=there,
+        judged=(~photo.unsure & (~there | (photo.weight == 1))) | outside,  # as trust.can_judge
+        known=photo.weight > 0,
         shoulders=error[[right, left]] / width_of if both else np.full(2, np.nan),
     )
 
@@ -133,7 +133,7 @@ def _share(scores: Sequence[PoseScore], part: str) -> str:
 def _told(chosen: Sequence[PoseScore]) -> str:
     body = slice(5, None)
     told = np.concatenate([s.told[body][s.judged[body]] for s in chosen])
-    right = np.concatenate([((s.error < NEAR) & s.there)[body][s.judged[body]] for s in chosen])
+    right = np.concatenate([((s.error < NEAR) & s.known)[body][s.judged[body]] for s in chosen])
     off = [f"{mean:.2f}: {share:.2f} ({count})" for mean, share, count in reliability(told, right)]
     return f"{', '.join(off)}; Brier {np.mean((told - right) ** 2):.3f}"
 

@@ -3,8 +3,8 @@
     loss = distance of the joints, as such and under the error that the network itself foretells (Laplace)
            + cross-entropies of the heat maps and of which joints can be told
 
-Two rows of the curriculum use it: the first learns mostly from renders, the second mostly from real pictures, of which
-there are few (`real_share`), and at a finer size (`side_px`). Held-out numbers are of real pictures alone.
+`real_share` of the squares are of real pictures, of which there are few; a CPU draws squares one by one (crops.py), a
+GPU a batch at once (device_squares.py). Held-out numbers are of real pictures alone.
 
 What becomes of batch norm: runs/calibration.py.
 

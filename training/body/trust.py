@@ -1,8 +1,9 @@
 """From what the pose network says of a joint to the probability that it can be trusted.
 
-A joint can be trusted where it is there to be seen and found within a fifth of the torso. A network that has learnt
-its pictures by heart is too sure of itself, so this is measured on people it was not trained on: one logistic
-regression for each joint and its mirror image, drawn towards that of all joints together, since there are few people.
+A joint can be trusted where it is found within a fifth of the torso, be it seen, hidden or a little beyond the photo:
+retouches of half bodies lean on hips and elbows that the frame cuts off. A network that has learnt its pictures by
+heart is too sure of itself, so this is measured on people it was not trained on: one logistic regression for each joint
+and its mirror image, drawn towards that of all joints together, since there are few people.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ def measured_trust(network: PoseNet, photos: Sequence[PosePhoto], *, size: int =
 
 
 def is_right(places: Tensor, batch: PoseBatch) -> Tensor:
-    """(B, J) whether a joint is there to be seen and was found."""
-    return (batch.told == 1) & ((places - batch.places).norm(dim=-1) < NEAR * batch.torso[:, None])
+    """(B, J) whether a joint's place is known and was found."""
+    return (batch.weight > 0) & ((places - batch.places).norm(dim=-1) < NEAR * batch.torso[:, None])
 
 
 def can_judge(batch: PoseBatch) -> Tensor:

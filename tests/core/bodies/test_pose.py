@@ -14,7 +14,7 @@ from mirrorppr_core.bodies.pose import (
     save_pose_net,
     told_joints,
 )
-from mirrorppr_core.bodies.pose_network import MEDIAPIPE_POSE, MIRROR_JOINTS, PoseAnswers, PoseNet, cells
+from mirrorppr_core.bodies.pose_network import MEDIAPIPE_POSE, MIRROR_JOINTS, PoseNet, cells
 from mirrorppr_core.faces.locator import Face
 
 FACE = Face(landmarks=torch.zeros(130, 2), mesh=torch.zeros(478, 2), score=1.0, disagreement=1.0, box=(80, 40, 110, 72))

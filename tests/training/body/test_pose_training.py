@@ -257,7 +257,8 @@ def test_a_joint_without_weight_does_not_pull_and_one_that_nobody_is_sure_of_is_
 def test_the_preset_of_face_and_body_ends_with_the_body(tmp_path):
     assert load_preset("mini-pro").stages[-len(BODY) :] == BODY and BODY[0] not in load_preset("mini-face").stages
     tiny = load_preset("tiny", ["data.drawn=6", "data.held_out=0.3"])
-    first, second = (replace(row, samples={**row.samples, "side_px": SIZE}) for row in tiny.stages[-len(BODY) :][:2])
+    first = replace(tiny.stages[-1], samples={**tiny.stages[-1].samples, "side_px": SIZE})
+    second = replace(first, name="body-more", starts={"body": first.name})
     parts = build(first, tiny, tmp_path, torch.device("cpu"))
     assert isinstance(parts.module, PoseStage) and set(parts.starts_from) == {"bodies"}
     save_file(trained(parts.module), tmp_path / "body.safetensors")
@@ -283,13 +284,11 @@ def test_a_run_with_a_body_exports_its_last_stage_and_the_set_insists_on_it(tmp_
             if name != "joint-pro" or key.startswith(("rformer.", "connector.")) or ".lora_" in key
         }
         save_file(kept, tmp_path / f"{name}.safetensors")
-    save_file(trained(stage(1)), tmp_path / "body.safetensors")
-    save_file(trained(stage(2)), tmp_path / "body-real.safetensors")
+    save_file(trained(stage(2)), tmp_path / "body.safetensors")
     own = export(tmp_path, LOCATOR, tmp_path / "with", TINY)
     exported = load_pose_net(tmp_path / "with" / "body.safetensors").maps.weight
     assert_close(exported, stage(2).body.maps.weight.detach(), atol=1e-3, rtol=1e-2)
-    for name in ("body", "body-real"):
-        (tmp_path / f"{name}.safetensors").unlink()
+    (tmp_path / "body.safetensors").unlink()
     assert export(tmp_path, LOCATOR, tmp_path / "without", TINY) != own
     assert not (tmp_path / "without" / "body.safetensors").exists()
     assert MirrorPPR.from_folder(tmp_path / "with").editor.set_id == own
