@@ -33,8 +33,9 @@ def replacing(path: str | Path, *, new: bool = False) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")  # a long name has no room for more
-    kept_name, stream = False, None
+    kept_name, stream, folder = False, None, None
     try:
+        folder = _opened_folder(path.parent)  # first: whoever lacks a handle for it later has written and fails
         if new:
             _keep_name(path)
             kept_name = True
@@ -45,7 +46,8 @@ def replacing(path: str | Path, *, new: bool = False) -> Iterator[BinaryIO]:
         stream.close()
         os.replace(temporary, path)
         kept_name = False
-        _sync_folder(path.parent)
+        if folder is not None:
+            os.fsync(folder)  # the new name is on the disk as well
     except OSError as error:
         if isinstance(error, FileExistsError) or (stream is not None and error.errno not in _FULL):
             raise  # the latter of whoever made the content
@@ -56,6 +58,8 @@ def replacing(path: str | Path, *, new: bool = False) -> Iterator[BinaryIO]:
         told.errno = error.errno
         raise told from error
     finally:
+        if folder is not None:
+            os.close(folder)
         if stream is not None:
             with suppress(OSError):  # closing flushes, which fails once more on a full disk
                 stream.close()
@@ -98,11 +102,6 @@ def _keep_name(path: Path) -> None:
         raise FileExistsError(f"{path.name} exists already and is not overwritten: choose another name") from None
 
 
-def _sync_folder(folder: Path) -> None:
-    """Put the new name on the disk as well, where the system can (not on Windows)."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+def _opened_folder(folder: Path) -> int | None:
+    """A handle by which the folder's names are put on the disk, where the system can (not on Windows)."""
+    return os.open(folder, os.O_RDONLY) if os.name == "posix" else None

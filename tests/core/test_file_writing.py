@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -159,3 +160,18 @@ def test_a_really_full_disk_leaves_the_old_file_and_nothing_beside_it(tmp_path):
         with pytest.raises(OSError, match="cannot write b.png into disk/.*free some space"):
             write_photo(tmp_path / "disk" / "b.png", Photo(noise))
         assert names(tmp_path / "disk") == ["a.png"] and (tmp_path / "disk" / "a.png").read_bytes() == old
+
+
+def test_without_a_handle_for_the_folder_nothing_is_written(tmp_path, monkeypatch):
+    """A file whose name cannot be put on the disk would be there although writing it failed."""
+    usual = os.open
+
+    def starved(path, flags, *rest, **more):
+        if Path(path) == tmp_path:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return usual(path, flags, *rest, **more)
+
+    monkeypatch.setattr(os, "open", starved)
+    with pytest.raises(OSError, match="Too many open files"):
+        write_file(tmp_path / "kept.json", "{}")
+    assert list(tmp_path.iterdir()) == []
