@@ -75,7 +75,7 @@ def told_body(choice: PoseChoice, net: PoseNet | None, photo: Tensor, face: Face
     why = misfit(body)
     seen = seen_pose(net, photo, face) if why is None and choice.given and net is not None else None
     if seen is not None:
-        off = contradicted(body, _in_sight(seen, photo))
+        off = contradicted(body, in_sight(seen, photo))
         why, dropped = _ELSEWHERE if off.another_body else None, off.joints
     if why is not None:
         if choice.given:
@@ -93,7 +93,7 @@ def told_body(choice: PoseChoice, net: PoseNet | None, photo: Tensor, face: Face
     return Told(used, None if pose is None else pose.source, notes)
 
 
-def _in_sight(pose: Pose, photo: Tensor) -> Pose:
+def in_sight(pose: Pose, photo: Tensor) -> Pose:
     """Without joints beyond the photo's edge: those are guessed, and a guess contradicts nobody."""
     edge = pose.points.new_tensor([photo.shape[-1], photo.shape[-2]]) - 0.5
     inside = ((pose.points > -0.5) & (pose.points < edge)).all(-1)

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from .crops import CUTS, FACE_JOINTS
 from .data import PosePhoto
+from .surroundings import strip_beside
 
 _SPARSE = 4  # pixels between those that tell a picture's mean colours
-_BESIDE_MARGIN = 0.25  # of the torso beside the joints, see surroundings._beside
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Pictures:
             pixels[row, :, height : height + 1] = pixels[row, :, height - 1 : height]
             flat = photo.pixels[:, ::_SPARSE, ::_SPARSE].flatten(1).float() / 255
             mean[row], spread[row] = flat.mean(1), flat.std(1)
-            beside[row] = _beside(photo)
+            beside[row] = torch.tensor(strip_beside(photo) or (torch.nan, torch.nan))
         pixels = pixels.to(device)
         half = torch.cat([F.avg_pool2d(part.half(), 2).round().byte() for part in pixels.split(256)])
 
@@ -187,18 +187,3 @@ class Pictures:
         grid = torch.stack([(x + 0.5) * 2 / side - 1, (y + 0.5) * 2 / side - 1], dim=-1)
         picked = source[chosen].to(torch.float16 if source.is_cuda else torch.float32) / 255
         return F.grid_sample(picked, grid.to(picked.dtype), padding_mode="border", align_corners=False).float()
-
-
-def _beside(photo: PosePhoto) -> Tensor:
-    """First and last column of the wider strip beside the person, NaN where there is none of an eighth."""
-    width = photo.pixels.shape[-1]
-    points = photo.joints[photo.weight > 0]
-    if len(points) >= 4:
-        left, right = (
-            points[:, 0].min() - _BESIDE_MARGIN * photo.torso,
-            points[:, 0].max() + _BESIDE_MARGIN * photo.torso,
-        )
-        first, last = (0.0, left) if left > width - right else (right, width)
-        if last - first >= max(8, width // 8):
-            return torch.tensor([first, last])
-    return torch.full((2,), torch.nan)

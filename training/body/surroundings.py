@@ -90,7 +90,7 @@ def _scenery(size: int, others: Sequence[PosePhoto], rng: np.random.Generator) -
     if kind < 0.75:
         photo = others[int(rng.integers(len(others)))]
         height, width = photo.pixels.shape[-2:]
-        beside = _beside(photo) if kind < 0.5 else None
+        beside = strip_beside(photo) if kind < 0.5 else None
         if beside is None:
             side = max(8, int(min(height, width) * rng.uniform(0.12, 0.4)))
             left, top = int(rng.integers(width - side + 1)), int(rng.integers(height - side + 1))
@@ -104,7 +104,7 @@ def _scenery(size: int, others: Sequence[PosePhoto], rng: np.random.Generator) -
     return F.interpolate(corners, (size, size), mode="bilinear", align_corners=True)[0]
 
 
-def _beside(photo: PosePhoto) -> tuple[int, int] | None:
+def strip_beside(photo: PosePhoto) -> tuple[int, int] | None:
     """First and last column of the wider strip beside the person; None where there is none of an eighth."""
     width = photo.pixels.shape[-1]
     points = photo.joints[photo.weight > 0]

@@ -11,6 +11,7 @@ from mirrorppr_core.bodies.frames import Body
 from mirrorppr_core.bodies.plausible import contradicted, misfit, without_limbs
 from mirrorppr_core.bodies.pose import Pose
 from mirrorppr_core.bodies.pose_network import JOINTS, MIRROR_JOINTS
+from mirrorppr_core.bodies.sources import in_sight
 
 BODY = slice(5, 17)
 FEET = {"ankle_r": (220, 340), "ankle_l": (280, 340)}
@@ -124,3 +125,13 @@ def test_a_body_elsewhere_is_another_body_unless_the_network_is_unsure():
     assert contradicted(shifted, seen(person())).another_body
     assert not contradicted(shifted, seen(person(), told=0.5)).another_body
     assert contradicted(shifted, seen(person(), told=0.5)).joints == ()
+
+
+def test_joints_that_the_network_guesses_beyond_the_photo_contradict_nobody():
+    photo = torch.zeros(1, 3, 230, 500)  # ends between the elbows and the hips
+    given, own = person(hip_r=(40.0, 330.0)), seen(person())
+    assert "hip_r" in contradicted(given, own).joints
+    assert float(own.points[JOINTS.index("hip_r"), 1]) > 230
+    guessed = in_sight(own, photo)
+    assert contradicted(given, guessed).joints == ()
+    assert torch.equal(guessed.told > 0, (own.told > 0) & (own.points[:, 1] < 229.5))
